@@ -1,0 +1,197 @@
+"""The tables that cross stages: columns, types, grain and meaning, declared here once.
+
+A stage names the tables it writes; the draft refuses a frame that breaks its schema. `user` and `item`
+are dense integers, `user_id` and `item_id` the source's own ids. `Table.grain` says what one row is; the
+warehouse and the Dagster UI show the same words.
+"""
+
+from typing import ClassVar
+
+import dataframely as dy
+import polars as pl
+
+PARTS = ("train", "valid", "test")
+
+
+class Table(dy.Schema):
+    """A schema that knows what one of its rows stands for."""
+
+    grain: ClassVar[str] = ""
+
+
+class Interactions(Table):
+    grain: ClassVar[str] = "one interaction of a user with an item"
+    row = dy.UInt32(primary_key=True, description="position in (at, source row) order, from 0")
+    user = dy.UInt32(description="dense user")
+    item = dy.UInt32(description="dense item")
+    rating = dy.Float32(nullable=True, description="the source's rating, null where it has none")
+    at = dy.Int64(description="unix seconds, or the source's order where it has no time")
+    part = dy.String(nullable=True, description="train, valid or test where the source publishes its own split")
+
+
+class Items(Table):
+    grain: ClassVar[str] = "one item"
+    item = dy.UInt32(primary_key=True, description="dense item")
+    item_id = dy.String(description="the source's id")
+    title = dy.String(description="cleaned title; the id where the source has none")
+    categories = dy.List(dy.String(), nullable=True, description="genres or category path")
+    text = dy.String(nullable=True, description="longer description, where the source has one")
+
+
+class Users(Table):
+    grain: ClassVar[str] = "one user"
+    user = dy.UInt32(primary_key=True, description="dense user")
+    user_id = dy.String(description="the source's id")
+    profile = dy.String(nullable=True, description="profile fields as `name: value` pairs, where known")
+
+
+class Reviews(Table):
+    grain: ClassVar[str] = "one review text of a user on an item"
+    user = dy.UInt32(description="dense user")
+    item = dy.UInt32(description="dense item")
+    at = dy.Int64(description="unix seconds or order, as in interactions")
+    text = dy.String(description="cleaned review text")
+
+
+class Quarantine(Table):
+    grain: ClassVar[str] = "one broken rule of one refused source row"
+    table = dy.String(description="interactions, items, users or reviews")
+    file = dy.String(description="file the row came from")
+    source_row = dy.UInt64(description="row number in that file, from 1, header not counted")
+    column = dy.String(description="column at fault")
+    reason = dy.String(description="rule that the row broke")
+    value = dy.String(nullable=True, description="the value at fault, as text")
+
+
+class Examples(Table):
+    """History holds only interactions strictly earlier than `at`, oldest first."""
+
+    grain: ClassVar[str] = "one labelled user-item pair of the ctr track"
+    row = dy.UInt32(primary_key=True, description="row of the interaction it was made of")
+    part = dy.String(description="train, valid or test")
+    user = dy.UInt32(description="dense user")
+    item = dy.UInt32(description="dense item")
+    label = dy.UInt8(description="1 liked, 0 not")
+    at = dy.Int64(description="unix seconds or order")
+    history = dy.List(dy.UInt32(), description="the user's last items before `at`, oldest first")
+    history_labels = dy.List(dy.UInt8(), description="their labels, aligned with history")
+    user_seen = dy.UInt32(description="rows of this user in train")
+    item_seen = dy.UInt32(description="rows of this item in train")
+
+
+class Pairs(Table):
+    grain: ClassVar[str] = "one scored example of a method, variant and seed"
+    track = dy.String(description="evaluation task, here ctr")
+    method = dy.String(description="method or baseline")
+    variant = dy.String(description="named form of the method or control; `default` where it has one form")
+    seed = dy.UInt32(description="seed of the run")
+    part = dy.String(description="valid or test")
+    row = dy.UInt32(description="row of the example")
+    user = dy.UInt32(description="dense user")
+    item = dy.UInt32(description="dense item")
+    label = dy.UInt8(description="1 liked, 0 not")
+    score = dy.Float64(description="the higher the likelier; any scale")
+    probability = dy.Float64(
+        nullable=True, min=0, max=1, description="P(label = 1), null where a method gives only an order"
+    )
+
+
+class UserVectors(Table):
+    grain: ClassVar[str] = "one user's learnt vector"
+    user = dy.UInt32(primary_key=True)
+    vector = dy.List(dy.Float32(), description="learnt vector; the mean vector for users without training rows")
+    trained = dy.Bool(description="false where the mean vector stands in")
+
+
+class ItemVectors(Table):
+    grain: ClassVar[str] = "one item's learnt vector"
+    item = dy.UInt32(primary_key=True)
+    vector = dy.List(dy.Float32(), description="learnt vector; the mean vector for items without training rows")
+    trained = dy.Bool(description="false where the mean vector stands in")
+
+
+class Codes(Table):
+    grain: ClassVar[str] = "one user's or item's binary code"
+    entity = dy.String(description="user or item")
+    id = dy.UInt32(description="dense user or item")
+    bits = dy.String(description="the code as 0 and 1, most significant first")
+    dotted = dy.String(description="the code a byte at a time as decimals, like 172.16.254.1")
+    trained = dy.Bool(description="false where the code is the defined cold code")
+
+
+class Prompts(Table):
+    grain: ClassVar[str] = "one prompt: what a language model reads of one example"
+    row = dy.UInt32(description="row of the example")
+    part = dy.String(description="train, valid or test")
+    user = dy.UInt32(description="dense user")
+    item = dy.UInt32(description="dense item")
+    label = dy.UInt8(description="1 liked, 0 not; never part of the prompt")
+    prompt = dy.String(description="the text, up to and without the answer")
+    tokens = dy.UInt32(description="length in tokens of the study's language model")
+    items_shown = dy.UInt32(description="history items that fitted")
+    items_dropped = dy.UInt32(description="history items cut to stay inside the token budget")
+
+
+class Curve(Table):
+    grain: ClassVar[str] = "one point of a learning curve"
+    phase = dy.String(description="name of the training phase")
+    step = dy.UInt32(description="optimiser steps (or epochs, see the stage) so far")
+    metric = dy.String(description="what was measured, e.g. train_loss, valid_auc")
+    value = dy.Float64()
+
+
+class UserMetrics(Table):
+    grain: ClassVar[str] = "one user's figures for a method, variant, seed and part"
+    track = dy.String()
+    method = dy.String()
+    variant = dy.String()
+    seed = dy.UInt32()
+    part = dy.String(description="valid or test")
+    user = dy.UInt32()
+    rows = dy.UInt32(description="scored examples of this user")
+    positives = dy.UInt32(description="of them liked")
+    auc = dy.Float64(nullable=True, description="null where the user has one class only")
+    log_loss = dy.Float64(nullable=True, description="mean over the user's rows; null without probabilities")
+    accuracy = dy.Float64(nullable=True, description="at probability 0.5; null without probabilities")
+
+
+class Leaderboard(Table):
+    grain: ClassVar[str] = "one metric of a method and variant on one part"
+    track = dy.String()
+    method = dy.String()
+    variant = dy.String()
+    part = dy.String()
+    metric = dy.String(description="auc, uauc, uauc_weighted, log_loss or accuracy")
+    value = dy.Float64(description="mean over seeds")
+    low = dy.Float64(description="2.5 % bootstrap bound over users")
+    high = dy.Float64(description="97.5 % bootstrap bound over users")
+    seed_deviation = dy.Float64(nullable=True, description="standard deviation over seeds; null for one seed")
+    seeds = dy.UInt32(description="number of seeds")
+    users = dy.UInt32(description="users that count in this metric")
+    users_skipped = dy.UInt32(description="users left out: one class only (uauc)")
+    rows = dy.UInt32(description="scored examples")
+
+
+class Comparisons(Table):
+    grain: ClassVar[str] = "one paired test between two methods on one metric, test part"
+    track = dy.String()
+    question = dy.String(
+        description="baseline: against the best baseline by validation; control: against own control"
+    )
+    method = dy.String()
+    variant = dy.String()
+    versus_method = dy.String()
+    versus_variant = dy.String()
+    metric = dy.String()
+    difference = dy.Float64(description="method minus versus")
+    low = dy.Float64(description="2.5 % bound of the paired bootstrap over users")
+    high = dy.Float64(description="97.5 % bound")
+    p = dy.Float64(description="two-sided p-value of the paired test")
+    p_holm = dy.Float64(description="after Holm's correction over one question and metric")
+    effect = dy.Float64(nullable=True, description="mean over standard deviation of the per-user differences")
+    users = dy.UInt32()
+
+
+def empty(schema: type[dy.Schema]) -> pl.DataFrame:
+    """A frame of no rows with the schema's columns and types."""
+    return schema.create_empty()

@@ -1,0 +1,419 @@
+"""What a stage is, its identity, and how one runs: the same here, in a child process or on a cluster.
+
+    Stage + settings + input fingerprints -> Spec (plain JSON) -> run(spec) -> Artefact
+
+A stage is a function `(inputs..., settings, out) -> None` that writes to its draft `out`. Everything around
+it (identity, cache, place, checks, manifest, atomic commit) is here, once.
+"""
+
+import hashlib
+import importlib
+import json
+import os
+import platform
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import dataframely as dy
+import polars as pl
+from pydantic import BaseModel, ConfigDict
+
+from pipeline.schema import Table
+from pipeline.store import Artefact, Store
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from torch import Tensor
+
+FORMAT = 1  # of artefacts; raising it makes every artefact of the past a miss
+LIBRARIES = ("polars", "numpy", "torch", "transformers", "peft", "dataframely", "duckdb")
+Input = Artefact | list[Artefact]
+
+
+class Settings(BaseModel):
+    """Base of every stage's settings: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+@dataclass(frozen=True)
+class Pinned:
+    """An input taken from one variant of another method's stage."""
+
+    stage: str
+    variant: str
+
+
+@dataclass(frozen=True)
+class Every:
+    """All artefacts of the stages that end in predictions of this kind; of every stage for `None`."""
+
+    predicts: str | None = None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a check found. `facts` are numbers and short texts for the UI."""
+
+    passed: bool
+    description: str = ""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Check:
+    """A fact that must hold of a finished draft: `run(draft, inputs, settings) -> Verdict`.
+
+    A blocking check that fails stops everything downstream.
+    """
+
+    run: Callable[["Draft", Mapping[str, Input], Any], Verdict]
+    blocking: bool = True
+
+    @property
+    def name(self) -> str:
+        return self.run.__name__
+
+    @property
+    def description(self) -> str:
+        return (self.run.__doc__ or "").strip()
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One pure function from artefacts to one artefact, with everything known of it before it runs."""
+
+    name: str
+    function: Callable[..., None]
+    settings: type[Settings]
+    section: Literal["data", "models", "methods", "evaluate"]
+    version: int
+    inputs: Mapping[str, str | Pinned | Every]
+    tables: Mapping[str, type[Table]]
+    checks: tuple[Check, ...] = ()
+    seeded: bool = False
+    variants: tuple[str, ...] = ()
+    default_variants: tuple[str, ...] = ()
+    predicts: Literal["pairs", "rankings", "ratings", "texts"] | None = None
+    controls: tuple[str, ...] = ()
+    needs: Literal["light", "gpu", "chat"] = "light"
+    shared: Mapping[str, str] = field(default_factory=dict)
+    outside: Callable[[Any, Path], Mapping[str, Any]] | None = None
+    measured: bool = False
+
+    @property
+    def method(self) -> str | None:
+        """The method this stage belongs to, None for stages that all share."""
+        return self.name.split("/")[0] if self.section == "methods" else None
+
+    @property
+    def reference(self) -> str:
+        """Where a child process finds this stage: `module:attribute`."""
+        return f"{self.function.__module__}:{self.function.__name__}"
+
+    @property
+    def doc(self) -> str:
+        return (self.function.__doc__ or "").strip()
+
+    def __call__(self, **arguments: Any) -> None:
+        return self.function(**arguments)
+
+
+def stage(name: str, **facts: Any) -> Callable[[Callable[..., None]], Stage]:
+    """Declare the function below as a stage.
+
+    name: the asset's key, `method/part` for methods.
+    settings: its `Settings` class; section: where a study sets them: `section.name.part`.
+    version: raise it when the same inputs would give another result.
+    inputs: parameter -> stage name, `Pinned` or `Every`; tables: name -> schema.
+    seeded: one artefact per seed of the study; variants: one per variant that the study asks for.
+    predicts: the kind of predictions it ends in; controls: those of its variants that only test a claim.
+    needs: what must be there to run it; a `gpu` stage is heavy and takes the pool of devices.
+    shared: settings taken from elsewhere in the study unless given: field -> dotted path.
+    outside: facts of the world that belong to the identity, as the hash of a local file.
+    measured: holds seconds or the like, so two runs are not equal bit for bit.
+    """
+
+    def declare(function: Callable[..., None]) -> Stage:
+        return Stage(name=name, function=function, **{"inputs": {}, "tables": {}, **facts})
+
+    return declare
+
+
+@dataclass(frozen=True)
+class Source:
+    """One artefact that a spec reads."""
+
+    stage: str
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Spec:
+    """All that is needed to make one artefact, anywhere: plain data, no objects."""
+
+    reference: str
+    stage: str
+    study: str
+    cell: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    inputs: Mapping[str, Source | tuple[Source, ...]]
+    fingerprint: str
+    store: str
+    root: str
+    threads: int | None = None
+
+    def to_json(self) -> str:
+        return json.dumps(self, default=lambda part: part.__dict__)
+
+    @staticmethod
+    def from_json(text: str) -> "Spec":
+        facts = json.loads(text)
+        read = {
+            name: Source(**one) if isinstance(one, dict) else tuple(Source(**each) for each in one)
+            for name, one in facts.pop("inputs").items()
+        }
+        return Spec(**facts, inputs=read)
+
+
+def fingerprint(
+    stage: Stage,
+    settings: Mapping[str, Any],
+    cell: Mapping[str, Any],
+    inputs: Mapping[str, Source | tuple[Source, ...]],
+    outside: Mapping[str, Any],
+) -> str:
+    """Identity of an artefact: 32 hex digits over all that decides what is in it."""
+    sources = {
+        name: one.fingerprint if isinstance(one, Source) else [each.fingerprint for each in one]
+        for name, one in inputs.items()
+    }
+    facts = {
+        "format": FORMAT,
+        "stage": stage.name,
+        "version": stage.version,
+        "settings": settings,
+        "cell": cell,
+        "inputs": sources,
+        "outside": outside,
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+class Draft:
+    """The artefact being written, and what its stage may know of the run."""
+
+    def __init__(self, path: Path, stage: Stage, spec: Spec, checkpoints: Path) -> None:
+        self.path, self.stage, self.root = path, stage, Path(spec.root)
+        self.study, self.cell = spec.study, spec.cell
+        self.checkpoints = checkpoints  # survives a kill; gone once the artefact is there
+        self.metrics: dict[str, Any] = {}
+        self.measured: dict[str, Any] = {}
+        self.shapes: dict[str, Any] = {}
+
+    @property
+    def seed(self) -> int:
+        return self.cell.get("seed", 0)
+
+    @property
+    def variant(self) -> str:
+        return self.cell.get("variant", "default")
+
+    def file(self, name: str) -> Path:
+        """Where to write a file of any kind; folders on the way are made."""
+        path = self.path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def table(self, name: str, frame: pl.DataFrame) -> None:
+        """Write a declared table. Raises dataframely's ValidationError where it breaks its schema."""
+        schema: type[dy.Schema] = self.stage.tables[name]
+        whole = schema.validate(frame, cast=True)
+        whole.write_parquet(self.file(f"{name}.parquet"), compression="zstd", statistics=True)
+        self.shapes[name] = {"rows": whole.height, "columns": whole.columns}
+
+    def read(self, name: str) -> pl.DataFrame:
+        """A table written before, for checks."""
+        return pl.read_parquet(self.file(f"{name}.parquet"))
+
+    def tensors(self, name: str, tensors: "Mapping[str, Tensor]") -> None:
+        from safetensors.torch import save_file
+
+        held = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
+        save_file(held, self.file(f"{name}.safetensors"))
+
+    def json(self, name: str, value: Any) -> None:
+        self.file(f"{name}.json").write_text(json.dumps(value, indent=1, sort_keys=True))
+
+    def metric(self, **values: float | int | str | None) -> None:
+        """Numbers that the same inputs always give; they become plots in the UI."""
+        self.metrics.update(values)
+
+    def measure(self, **values: float | int | str | None) -> None:
+        """Numbers true of this run only: tokens a second, device."""
+        self.measured.update(values)
+
+    def picture(self, name: str, figure: "Figure") -> None:
+        """Save a figure as SVG (for the report) that is equal for equal data."""
+        import matplotlib
+
+        with matplotlib.rc_context({"svg.hashsalt": self.stage.name, "svg.fonttype": "none"}):
+            figure.savefig(self.file(f"pictures/{name}.svg"), metadata={"Date": None}, bbox_inches="tight")
+
+
+class StageFailed(RuntimeError):
+    """A stage raised; the message names the stage and its cell."""
+
+
+def run(spec: Spec) -> tuple[Artefact, bool]:
+    """Make the spec's artefact, or find it made. Returns it and whether it was a cache hit.
+
+    Raises StageFailed where the stage's own code raises, FileNotFoundError where an input is not there.
+    """
+    store = Store(spec.store)
+    found = store.find(spec.stage, spec.fingerprint)
+    if found is not None:
+        return found, True
+    with store.writing(spec.fingerprint) as work:
+        found = store.find(spec.stage, spec.fingerprint)  # another run may have just made it
+        if found is not None:
+            return found, True
+        return make(spec, store, work), False
+
+
+def make(spec: Spec, store: Store, work: Path) -> Artefact:
+    """Run the stage's function on a fresh draft, judge it, and commit it."""
+    module, attribute = spec.reference.split(":")
+    stage: Stage = getattr(importlib.import_module(module), attribute)
+    inputs = {name: load(store, source) for name, source in spec.inputs.items()}
+    settings = stage.settings.model_validate(dict(spec.settings))
+    draft = Draft(store.draft(work), stage, spec, work / "checkpoints")
+    with threads(spec.threads, stage.needs), watch() as measured:
+        try:
+            stage.function(**inputs, settings=settings, out=draft)
+        except Exception as error:
+            cell = ", ".join(f"{k} {v}" for k, v in spec.cell.items())
+            raise StageFailed(f"{spec.stage} ({cell or 'one cell'}) of study {spec.study}: {error}") from error
+        verdicts = {check.name: judge(check, draft, inputs, settings) for check in stage.checks}
+    manifest = {
+        "format": FORMAT,
+        "stage": stage.name,
+        "section": stage.section,
+        "controls": list(stage.controls),
+        "version": stage.version,
+        "fingerprint": spec.fingerprint,
+        "cell": dict(spec.cell),
+        "settings": dict(spec.settings),
+        "made_from": [source.__dict__ for source in flat(spec.inputs)],
+        "files": describe_files(draft.path),
+        "tables": draft.shapes,
+        "metrics": draft.metrics,
+        "checks": verdicts,
+        "environment": environment(spec.threads),
+        "measured": {**measured, **draft.measured},
+    }
+    return store.commit(draft.path, manifest)
+
+
+def judge(check: Check, draft: Draft, inputs: Mapping[str, Input], settings: Settings) -> dict[str, Any]:
+    verdict = check.run(draft, inputs, settings)
+    return {
+        "passed": bool(verdict.passed),
+        "blocking": check.blocking,
+        "description": verdict.description,
+        "facts": dict(verdict.facts),
+    }
+
+
+def load(store: Store, source: Source | tuple[Source, ...]) -> Input:
+    if isinstance(source, Source):
+        return store.get(source.stage, source.fingerprint)
+    return [store.get(one.stage, one.fingerprint) for one in source]
+
+
+def flat(inputs: Mapping[str, Source | tuple[Source, ...]]) -> Iterator[Source]:
+    for source in inputs.values():
+        yield from (source,) if isinstance(source, Source) else source
+
+
+def describe_files(folder: Path) -> dict[str, dict[str, Any]]:
+    files = sorted(f for f in folder.rglob("*") if f.is_file())
+    return {str(f.relative_to(folder)): {"bytes": f.stat().st_size, "sha256": hash_file(f)} for f in files}
+
+
+def hash_file(file: Path) -> str:
+    with file.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def environment(threads: int | None) -> dict[str, Any]:
+    return {
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "cores": os.cpu_count(),
+        "threads": threads,
+        "libraries": {name: installed(name) for name in LIBRARIES},
+    }
+
+
+def installed(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+@contextmanager
+def threads(count: int | None, needs: str) -> Iterator[None]:
+    """Bound torch's threads while a heavy stage runs; a light one never imports torch."""
+    if needs != "gpu" or count is None:
+        yield
+        return
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def watch() -> Iterator[dict[str, Any]]:
+    """Measure wall seconds, processor seconds and peak memory (MB, sampled) of the body."""
+    import psutil
+
+    process, done = psutil.Process(), threading.Event()
+    peak = process.memory_info().rss
+
+    def sample() -> None:
+        nonlocal peak
+        while not done.wait(0.05):
+            peak = max(peak, process.memory_info().rss)
+
+    sampler = threading.Thread(target=sample, daemon=True)
+    facts: dict[str, Any] = {"started": time.time()}
+    wall, cpu = time.perf_counter(), time.process_time()
+    sampler.start()
+    try:
+        yield facts
+    finally:
+        done.set()
+        sampler.join()
+        facts["seconds"] = round(time.perf_counter() - wall, 3)
+        facts["cpu_seconds"] = round(time.process_time() - cpu, 3)
+        facts["peak_memory_mb"] = round(peak / 2**20, 1)
+        torch = sys.modules.get("torch")
+        if torch is not None and torch.cuda.is_available():
+            facts["device"] = torch.cuda.get_device_name()
+            facts["peak_gpu_memory_mb"] = round(torch.cuda.max_memory_allocated() / 2**20, 1)
+        else:
+            facts["device"] = "cpu"

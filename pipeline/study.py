@@ -1,0 +1,124 @@
+"""A study: one YAML file that says which data, models, methods, seeds and budget.
+
+    studies/quickstart.yaml -> Study -> (with the graph) every stage's settings
+
+The file is strict: an unknown key is an error that names the nearest known key.
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+
+class StudyError(ValueError):
+    """A study that cannot be run as written; the message says where and what to write instead."""
+
+
+class Words(BaseModel):
+    """The words of the domain that prompts are made with."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    item: str = Field("item", description="one item: movie, book, product")
+    items: str = Field("items", description="several: movies, books, products")
+    used: str = Field("used", description="what a user did with an item: watched, read, bought")
+    enjoy: str = Field("like", description="what a user may do with a good item: enjoy, like")
+
+
+class Budget(BaseModel):
+    """Where heavy stages run and how much of the machine they may take."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    place: Literal["here", "process"] = Field(
+        "here", description="here: in the run's own process; process: each heavy stage in a child process"
+    )
+    threads: int | None = Field(None, ge=1, description="torch threads of a stage; all cores where absent")
+
+
+class Study(BaseModel):
+    """The file as written. The sections of settings are checked by `pipeline.graph`, which knows the stages."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(description="the file's name without its ending")
+    title: str = Field(description="one line for reports")
+    words: Words = Words()
+    data: dict[str, Any] = Field(default_factory=dict, description="source, dataset and splits")
+    models: dict[str, Any] = Field(default_factory=dict, description="language model and collaborative models")
+    methods: dict[str, Any] = Field(
+        default_factory=dict, description="methods to run; an absent method is not run"
+    )
+    evaluate: dict[str, Any] = Field(default_factory=dict, description="metrics, intervals, report")
+    seeds: tuple[int, ...] = Field((1,), min_length=1, description="every seeded stage runs once per seed")
+    budget: Budget = Budget()
+
+
+def load(file: Path) -> Study:
+    """Read a study file. Raises StudyError with the file and the key at fault."""
+    try:
+        written = yaml.safe_load(file.read_text()) or {}
+    except yaml.YAMLError as error:
+        raise StudyError(f"{file}: not valid YAML: {error}") from error
+    if not isinstance(written, dict):
+        raise StudyError(f"{file}: a study is a mapping of keys, this is a {type(written).__name__}")
+    try:
+        return Study(name=file.stem, **without_empty(written))
+    except ValidationError as error:
+        raise StudyError(explain(error, str(file), Study)) from error
+
+
+def without_empty(written: dict[str, Any]) -> dict[str, Any]:
+    """Drop keys with nothing under them: `methods:` alone means the default."""
+    return {key: value for key, value in written.items() if value is not None}
+
+
+def find(root: Path, name: str) -> Path:
+    """The file of a study by name. Raises StudyError that names the nearest one there is."""
+    file = root / "studies" / f"{name}.yaml"
+    if not file.exists():
+        raise StudyError(f"no study {name!r} in {file.parent}{nearest(name, names(root))}")
+    return file
+
+
+def names(root: Path) -> list[str]:
+    """Names of the studies in a project, `.example` files left out."""
+    files = sorted((root / "studies").glob("*.yaml"))
+    return [f.stem for f in files if not f.stem.endswith(".example")]
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """`; did you mean X?`, or the list of what is known."""
+    known = sorted(known)
+    close = get_close_matches(str(word), known, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known) or 'none'}"
+
+
+def explain(error: ValidationError, where: str, model: type[BaseModel]) -> str:
+    """Pydantic's findings as lines a person can act on."""
+    lines = []
+    for found in error.errors():
+        path = ".".join(str(part) for part in found["loc"])
+        if found["type"] == "extra_forbidden":
+            lines.append(
+                f"{where}: unknown key {path!r}{nearest(found['loc'][-1], fields(model, found['loc']))}"
+            )
+        else:
+            lines.append(f"{where}: {path}: {found['msg']} (given: {found['input']!r})")
+    return "\n".join(lines)
+
+
+def fields(model: type[BaseModel], path: tuple[Any, ...]) -> list[str]:
+    """Known keys beside the one at the end of `path`."""
+    for part in path[:-1]:
+        known = model.model_fields.get(str(part))
+        if known is None or not (
+            isinstance(known.annotation, type) and issubclass(known.annotation, BaseModel)
+        ):
+            return []
+        model = known.annotation
+    return [name for name in model.model_fields if name != "name"]
