@@ -120,7 +120,9 @@ class Graph:
         for key, value in written.items():
             if key not in known:
                 raise StudyError(f"{where}: unknown key {key!r}{nearest(key, known)}")
-            if known[key] is not None and isinstance(value, Mapping):
+            if not isinstance(value, Mapping | None) and not (key == "variants" and isinstance(value, list)):
+                raise StudyError(f"{where}.{key}: keys and values go here, not {value!r}")
+            if isinstance(value, Mapping) and known[key] is not None:
                 self.check_keys(value, known[key], f"{where}.{key}")
 
     def settings(self, stage: Stage, study: Study) -> dict[str, Any]:

@@ -23,10 +23,10 @@ class Words(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    item: str = Field("item", description="one item: movie, book, product")
-    items: str = Field("items", description="several: movies, books, products")
-    used: str = Field("used", description="what a user did with an item: watched, read, bought")
-    enjoy: str = Field("like", description="what a user may do with a good item: enjoy, like")
+    item: str = Field(default="item", description="one item: movie, book, product")
+    items: str = Field(default="items", description="several: movies, books, products")
+    used: str = Field(default="used", description="what a user did with an item: watched, read, bought")
+    enjoy: str = Field(default="like", description="what a user may do with a good item: enjoy, like")
 
 
 class Budget(BaseModel):
@@ -35,9 +35,12 @@ class Budget(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     place: Literal["here", "process"] = Field(
-        "here", description="here: in the run's own process; process: each heavy stage in a child process"
+        default="here",
+        description="here: in the run's own process; process: each heavy stage in a child process",
     )
-    threads: int | None = Field(None, ge=1, description="torch threads of a stage; all cores where absent")
+    threads: int | None = Field(
+        default=None, ge=1, description="torch threads of a stage; all cores where absent"
+    )
 
 
 class Study(BaseModel):
@@ -54,7 +57,9 @@ class Study(BaseModel):
         default_factory=dict, description="methods to run; an absent method is not run"
     )
     evaluate: dict[str, Any] = Field(default_factory=dict, description="metrics, intervals, report")
-    seeds: tuple[int, ...] = Field((1,), min_length=1, description="every seeded stage runs once per seed")
+    seeds: tuple[int, ...] = Field(
+        default=(1,), min_length=1, description="every seeded stage runs once per seed"
+    )
     budget: Budget = Budget()
 
 
@@ -105,7 +110,7 @@ def explain(error: ValidationError, where: str, model: type[BaseModel]) -> str:
         path = ".".join(str(part) for part in found["loc"])
         if found["type"] == "extra_forbidden":
             lines.append(
-                f"{where}: unknown key {path!r}{nearest(found['loc'][-1], fields(model, found['loc']))}"
+                f"{where}: unknown key {path!r}{nearest(str(found['loc'][-1]), fields(model, found['loc']))}"
             )
         else:
             lines.append(f"{where}: {path}: {found['msg']} (given: {found['input']!r})")

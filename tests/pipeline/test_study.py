@@ -1,0 +1,56 @@
+"""Studies: strict YAML, and errors that say what to write instead."""
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.study import StudyError, find, load, names
+
+
+def write(folder: Path, text: str, name: str = "mine") -> Path:
+    file = folder / "studies" / f"{name}.yaml"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(text)
+    return file
+
+
+def test_a_study_of_one_line_has_sane_defaults(tmp_path: Path) -> None:
+    study = load(write(tmp_path, "title: Mine\nmethods:\n"))
+    assert (study.name, study.title, study.seeds, study.methods) == ("mine", "Mine", (1,), {})
+    assert study.words.item == "item"
+    assert study.budget.place == "here"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("titel: Mine\ntitle: x", "unknown key 'titel'; did you mean 'title'"),
+        ("title: x\nwords: {itme: movie}", "unknown key 'words.itme'; did you mean 'item'"),
+        ("title: x\nbudget: {place: moon}", "budget.place: Input should be 'here' or 'process'"),
+        ("title: x\nseeds: []", "seeds: "),
+        ("title: x\nseeds: [one]", "given: 'one'"),
+        ("- a list", "a study is a mapping"),
+        ("title: [", "not valid YAML"),
+        ("{}", "title: Field required"),
+    ],
+)
+def test_errors_name_the_file_the_key_and_the_nearest_known(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(StudyError) as error:
+        load(write(tmp_path, text))
+    assert "mine.yaml" in str(error.value)
+    assert message in str(error.value)
+
+
+def test_an_unknown_study_is_answered_with_the_nearest(tmp_path: Path) -> None:
+    write(tmp_path, "title: x", "quickstart")
+    write(tmp_path, "title: x", "own-data.example")
+    assert names(tmp_path) == ["quickstart"]
+    with pytest.raises(StudyError, match="did you mean 'quickstart'"):
+        find(tmp_path, "quikstart")
+
+
+def test_the_shipped_studies_load() -> None:
+    root = Path(__file__).parents[2]
+    assert {"quickstart", "ml-100k", "ml-1m"} <= set(names(root))
+    for name in names(root):
+        assert load(find(root, name)).title
