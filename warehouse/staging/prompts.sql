@@ -1,0 +1,16 @@
+-- one row per prompt of a method, variant and seed
+select
+    study,
+    split_part(stage, '/', 1) as method,
+    variant,
+    seed,
+    part,
+    row,
+    user,
+    item,
+    label,
+    prompt,
+    tokens,
+    items_shown,
+    items_dropped
+from raw.prompts

@@ -1,0 +1,7 @@
+-- one row per user of a study
+select
+    study,
+    user,
+    user_id,
+    profile
+from raw.users
