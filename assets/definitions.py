@@ -2,21 +2,16 @@
 
 import dagster as dg
 
-from assets import schedules
 from assets.engine.build import build
 from assets.engine.declare import Asset, discover
+from assets.schedules import automation
 from resources.project import Project
 
 
 def define(project: Project, declared: list[Asset]) -> dg.Definitions:
     """Definitions of any project and any set of stages."""
-    whole = schedules.job()
-    return dg.Definitions(
-        assets=build(project, declared),
-        jobs=[whole],
-        schedules=schedules.schedules(project, whole),
-        executor=dg.in_process_executor,
-    )
+    made = dg.Definitions(assets=build(project, declared), executor=dg.in_process_executor)
+    return dg.Definitions.merge(made, automation(project))
 
 
 @dg.definitions

@@ -8,26 +8,23 @@ from resources.project import Project
 NIGHTLY = "0 3 * * *"
 
 
-def job() -> dg.UnresolvedAssetJobDefinition:
-    """Everything of one study; pick the study as the partition."""
-    return dg.define_asset_job("study", selection=dg.AssetSelection.all(), description="A whole study.")
+def automation(project: Project) -> dg.Definitions:
+    """The job `study` (everything of one study; pick it as the partition) and a schedule for each study."""
+    whole = dg.define_asset_job("study", selection=dg.AssetSelection.all(), description="A whole study.")
 
+    def nightly(name: str) -> dg.ScheduleDefinition:
+        """Refresh one study: what has not changed is found in the store and costs nothing."""
 
-def nightly(name: str, whole: dg.UnresolvedAssetJobDefinition) -> dg.ScheduleDefinition:
-    """Refresh one study every night: what has not changed is found in the store and costs nothing."""
+        @dg.schedule(
+            name=f"nightly_{name.replace('-', '_')}",
+            job=whole,
+            cron_schedule=NIGHTLY,
+            default_status=dg.DefaultScheduleStatus.STOPPED,
+            description=f"Refresh study {name} at three in the morning.",
+        )
+        def refresh() -> dg.RunRequest:
+            return dg.RunRequest(partition_key=name)
 
-    @dg.schedule(
-        name=f"nightly_{name.replace('-', '_')}",
-        job=whole,
-        cron_schedule=NIGHTLY,
-        default_status=dg.DefaultScheduleStatus.STOPPED,
-        description=f"Refresh study {name} at three in the morning.",
-    )
-    def refresh() -> dg.RunRequest:
-        return dg.RunRequest(partition_key=name)
+        return refresh
 
-    return refresh
-
-
-def schedules(project: Project, whole: dg.UnresolvedAssetJobDefinition) -> list[dg.ScheduleDefinition]:
-    return [nightly(name, whole) for name in studies.names(project.root)]
+    return dg.Definitions(jobs=[whole], schedules=[nightly(name) for name in studies.names(project.root)])

@@ -140,6 +140,15 @@ class Curve(Table):
     value = dy.Float64()
 
 
+class Search(Table):
+    grain: ClassVar[str] = "one setting that was tried, judged on validation"
+    method = dy.String(description="method or baseline the setting is for")
+    candidate = dy.String(description="the setting, as name=value pairs")
+    valid_auc = dy.Float64(description="AUC on the validation rows")
+    epochs = dy.UInt32(nullable=True, description="passes over the training rows up to that AUC; null without")
+    chosen = dy.Bool(description="true for the one that was kept")
+
+
 class UserMetrics(Table):
     grain: ClassVar[str] = "one user's figures for a method, variant, seed and part"
     track = dy.String()

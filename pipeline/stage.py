@@ -241,7 +241,7 @@ class Draft:
 
     def read(self, name: str) -> pl.DataFrame:
         """A table written before, for checks."""
-        return pl.read_parquet(self.file(f"{name}.parquet"))
+        return pl.read_parquet(self.file(f"{name}.parquet"), glob=False)
 
     def tensors(self, name: str, tensors: "Mapping[str, Tensor]") -> None:
         from safetensors.torch import save_file

@@ -70,10 +70,10 @@ class Artefact:
         return self.path / name
 
     def table(self, name: str) -> pl.DataFrame:
-        return pl.read_parquet(self.file(f"{name}.parquet"))
+        return pl.read_parquet(self.file(f"{name}.parquet"), glob=False)
 
     def scan(self, name: str) -> pl.LazyFrame:
-        return pl.scan_parquet(self.file(f"{name}.parquet"))
+        return pl.scan_parquet(self.file(f"{name}.parquet"), glob=False)
 
     def tensors(self, name: str) -> "dict[str, Tensor]":
         from safetensors.torch import load_file

@@ -1,4 +1,4 @@
-"""Run a spec in a child process through Dagster Pipes, so that a native crash ends one asset and not the run."""
+"""Run a spec in a child process through Dagster Pipes: a native crash ends one asset, not the run."""
 
 import os
 import signal

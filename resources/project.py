@@ -1,11 +1,11 @@
 """Where a project lives: its root, its store and Dagster's state. The only reader of these variables.
 
-    INTERLINGUA_ROOT       folder with `studies/`                default: the folder this package is in
-    INTERLINGUA_STORE      artefacts                             default: <root>/store
-    INTERLINGUA_CATALOGUE  DuckDB file of views                  default: <root>/warehouse/interlingua.duckdb
-    INTERLINGUA_REPORTS    reports for people                    default: <root>/reports
-    DAGSTER_HOME           folder with `dagster.yaml`            default: <root>
-    DAGSTER_STATE          Dagster's runs and logs               default: <DAGSTER_HOME>/.dagster
+INTERLINGUA_ROOT       folder with `studies/`                default: the folder this package is in
+INTERLINGUA_STORE      artefacts                             default: <root>/store
+INTERLINGUA_CATALOGUE  DuckDB file of views                  default: <root>/warehouse/interlingua.duckdb
+INTERLINGUA_REPORTS    reports for people                    default: <root>/reports
+DAGSTER_HOME           folder with `dagster.yaml`            default: <root>
+DAGSTER_STATE          Dagster's runs and logs               default: <DAGSTER_HOME>/.dagster
 """
 
 import os

@@ -11,8 +11,9 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,13 @@ SCHEMAS = {"staging": "staging", "marts": "main"}  # folder of SQL files -> sche
 SHOWN = 1000  # rows that an assertion reports at most
 Head = tuple[str, Artefact]  # a study and an artefact that it stands for now
 
-CELL = {"study": "VARCHAR", "stage": "VARCHAR", "variant": "VARCHAR", "seed": "UINTEGER", "fingerprint": "VARCHAR"}
+CELL = {
+    "study": "VARCHAR",
+    "stage": "VARCHAR",
+    "variant": "VARCHAR",
+    "seed": "UINTEGER",
+    "fingerprint": "VARCHAR",
+}
 FACTS: dict[str, tuple[str, dict[str, str]]] = {
     "heads": ("one artefact that a study stands for now", {**CELL, "path": "VARCHAR"}),
     "artefacts": (
@@ -69,6 +76,10 @@ FACTS: dict[str, tuple[str, dict[str, str]]] = {
             "facts": "VARCHAR",
         },
     ),
+    "columns": (
+        "one column of a table that the pipeline declares",
+        {"table": "VARCHAR", "column": "VARCHAR", "description": "VARCHAR"},
+    ),
     "lineage": (
         "one artefact and one artefact that it was made from",
         {**CELL, "parent_stage": "VARCHAR", "parent_fingerprint": "VARCHAR"},
@@ -77,14 +88,14 @@ FACTS: dict[str, tuple[str, dict[str, str]]] = {
 PUBLISHED_COLUMNS = {c: "VARCHAR" for c in ("method", "data", "metric", "value", "source")}
 
 
-class AssertionBroken(ValueError):
+class ViewError(ValueError):
     """An SQL file that is not one SELECT, or does not say its grain in the first line."""
 
 
 def publish(store_root: Path | str, catalogue: Path | str) -> Path:
     """Build the catalogue from the store's heads and swap it in. Returns its path.
 
-    Publishers wait for each other, so the last one to finish has seen the newest heads; readers wait for nobody.
+    Publishers wait for each other, so the last to finish has seen the newest heads. Readers wait for nobody.
     """
     catalogue = Path(catalogue).absolute()
     catalogue.parent.mkdir(parents=True, exist_ok=True)
@@ -113,22 +124,23 @@ def build(file: Path, store: Store) -> None:
     with duckdb.connect() as con:
         con.execute(f"attach {quoted(str(file))} as building (storage_version {quoted(STORAGE)})")
         con.execute("use building; begin; create schema raw; create schema staging")
+        for name, columns in types().items():  # empty at first: a view on a view would open all files again
+            create(con, f"raw.{name}", declared()[name].grain, nothing({**cell_columns(columns), **columns}))
         for name, (grain, columns) in FACTS.items():
             create(con, f"raw.{name}", grain, values(columns, ROWS[name](heads)))
-        for name in table_names(heads):
-            raw_table(con, name, heads)
         published(con)
         for folder, into in SCHEMAS.items():
-            for file_of_view in in_order(SQL / folder):
-                grain, select = read_view(file_of_view)
-                create(con, f"{into}.{file_of_view.stem}", grain, select)
+            for view in in_order(SQL / folder):
+                create(con, f"{into}.{view.stem}", *read_view(view))
+        for name in sorted({name for _, artefact in heads for name in artefact.manifest["tables"]}):
+            fill(con, name, types().get(name, {}), heads)
         con.execute("commit; use memory; detach building")
 
 
 def create(con: duckdb.DuckDBPyConnection, name: str, grain: str, select: str) -> None:
     """Make a view; `name` is `schema.view`."""
     view = ".".join(identifier(part) for part in name.split(".", 1))
-    con.execute(f"create view {view} as {select}")
+    con.execute(f"create or replace view {view} as {select}")
     con.execute(f"comment on view {view} is {quoted(grain)}")
 
 
@@ -155,10 +167,13 @@ def artefact_facts(artefact: Artefact) -> tuple[Any, ...]:
         manifest["section"],
         artefact.variant in manifest["controls"],
         manifest["version"],
-        *(measured.get(k) for k in ("seconds", "cpu_seconds", "peak_memory_mb", "peak_gpu_memory_mb", "device")),
+        *(
+            measured.get(k)
+            for k in ("seconds", "cpu_seconds", "peak_memory_mb", "peak_gpu_memory_mb", "device")
+        ),
         sum(shape["rows"] for shape in manifest["tables"].values()),
         sum(facts["bytes"] for facts in manifest["files"].values()),
-        datetime.fromtimestamp(ended, UTC).replace(tzinfo=None),
+        datetime.fromtimestamp(ended, UTC).replace(tzinfo=None).isoformat(sep=" "),
         json.dumps(manifest["cell"], sort_keys=True),
         json.dumps(manifest["settings"], sort_keys=True),
         str(artefact.path),
@@ -176,7 +191,14 @@ def metric_rows(heads: Iterable[Head]) -> list[tuple[Any, ...]]:
 
 def check_rows(heads: Iterable[Head]) -> list[tuple[Any, ...]]:
     return [
-        (*cell(head), name, found["passed"], found["blocking"], found["description"], json.dumps(found["facts"]))
+        (
+            *cell(head),
+            name,
+            found["passed"],
+            found["blocking"],
+            found["description"],
+            json.dumps(found["facts"]),
+        )
         for head in heads
         for name, found in head[1].manifest["checks"].items()
     ]
@@ -190,11 +212,20 @@ def lineage_rows(heads: Iterable[Head]) -> list[tuple[Any, ...]]:
     ]
 
 
+def column_rows(heads: Iterable[Head]) -> list[tuple[Any, ...]]:
+    return [
+        (name, column, facts.description)
+        for name, known in declared().items()
+        for column, facts in known.columns().items()
+    ]
+
+
 ROWS = {
     "heads": head_rows,
     "artefacts": artefact_rows,
     "metrics": metric_rows,
     "checks": check_rows,
+    "columns": column_rows,
     "lineage": lineage_rows,
 }
 
@@ -208,46 +239,40 @@ def declared() -> dict[str, type[schema.Table]]:
     return {re.sub(r"(?<!^)(?=[A-Z])", "_", t.__name__).lower(): t for t in found if t is not schema.Table}
 
 
-def table_names(heads: Iterable[Head]) -> list[str]:
-    """Every declared table, and those that a stage outside declared for itself."""
-    return sorted({*declared(), *(name for _, artefact in heads for name in artefact.manifest["tables"])})
+def fill(con: duckdb.DuckDBPyConnection, name: str, typed: Mapping[str, str], heads: Sequence[Head]) -> None:
+    """View of one table over all artefacts that hold it, its declared columns with their declared types.
 
-
-def raw_table(con: duckdb.DuckDBPyConnection, name: str, heads: Sequence[Head]) -> None:
-    """View of one table over all artefacts that hold it; empty and typed where there is none.
-
-    The columns of the cell come from the manifest, unless the table has them itself.
+    The columns of the cell come from the manifest, unless the table has them itself. An artefact of an
+    older schema may lack a column: it is null there.
     """
-    holders = [artefact for _, artefact in heads if name in artefact.manifest["tables"]]
+    holders = {str(a.path / f"{name}.parquet"): a for _, a in heads if name in a.manifest["tables"]}
+    shapes = {tuple(a.manifest["tables"][name]["columns"]) for a in holders.values()}
+    held = list(dict.fromkeys(column for shape in shapes for column in shape))
+    columns = [f"heads.{column}" for column in cell_columns({*typed, *held})]
+    for column, kind in {**typed, **{c: "" for c in held if c not in typed}}.items():
+        source = f"rows.{identifier(column)}" if column in held else "null"
+        columns.append(f"{source}{kind and '::'}{kind} as {identifier(column)}")
     known = declared().get(name)
-    typed = types(con, known) if known else {}
-    own = {*typed, *(column for a in holders for column in a.manifest["tables"][name]["columns"])}
-    added = {column: kind for column, kind in CELL.items() if column not in own}
-    parts = [nothing({**added, **typed})] if known else []
-    if holders:
-        parts.append(files(name, list(added), sorted({str(a.path / f"{name}.parquet") for a in holders})))
-    create(con, f"raw.{name}", known.grain if known else name, " union all by name ".join(parts))
-    for column, facts in (known.columns() if known else {}).items():
-        if facts.description:
-            where = f"raw.{identifier(name)}.{identifier(column)}"
-            con.execute(f"comment on column {where} is {quoted(facts.description)}")
-
-
-def types(con: duckdb.DuckDBPyConnection, known: type[schema.Table]) -> dict[str, str]:
-    """Column -> DuckDB type of a schema."""
-    relation = con.from_arrow(schema.empty(known).to_arrow())
-    return dict(zip(relation.columns, map(str, relation.types), strict=True))
-
-
-def files(name: str, added: Iterable[str], paths: Sequence[str]) -> str:
-    """SELECT over Parquet files, with columns of the cell they belong to."""
-    columns = "".join(f"heads.{column}, " for column in added)
-    listed = ", ".join(quoted(literal_path(path)) for path in paths)
-    return (
-        f"select {columns}rows.* exclude (filename) from read_parquet([{listed}], "
-        "filename = true, union_by_name = true, hive_partitioning = false) as rows "
+    listed = ", ".join(quoted(literal_path(path)) for path in sorted(holders))
+    select = (
+        f"select {', '.join(columns)} from read_parquet([{listed}], filename = true, "
+        f"union_by_name = {len(shapes) > 1}, hive_partitioning = false) as rows "
         f"inner join raw.heads as heads on rows.filename = heads.path || {quoted(f'/{name}.parquet')}"
     )
+    create(con, f"raw.{name}", known.grain if known else name, select)
+
+
+def cell_columns(own: Container[str]) -> dict[str, str]:
+    """Columns that a table of these own columns takes from its artefact's manifest."""
+    return {column: kind for column, kind in CELL.items() if column not in own}
+
+
+@cache
+def types() -> dict[str, dict[str, str]]:
+    """Declared table -> column -> DuckDB type."""
+    with duckdb.connect() as con:
+        empty = {name: con.from_arrow(schema.empty(known).to_arrow()) for name, known in declared().items()}
+        return {name: dict(zip(r.columns, map(str, r.types), strict=True)) for name, r in empty.items()}
 
 
 def published(con: duckdb.DuckDBPyConnection) -> None:
@@ -262,25 +287,15 @@ def published(con: duckdb.DuckDBPyConnection) -> None:
 # ---- SQL text
 
 
-def values(columns: Mapping[str, str], rows: Sequence[Sequence[Any]]) -> str:
-    """SELECT of rows written out, or of none, with exact types."""
-    if not rows:
-        return nothing(columns)
-    names = ", ".join(identifier(column) for column in columns)
-    typed = ", ".join(f"{identifier(column)}::{kind} as {identifier(column)}" for column, kind in columns.items())
-    written = ", ".join(f"({', '.join(map(literal, row))})" for row in rows)
-    return f"select {typed} from (values {written}) as facts({names})"
+def values(columns: Mapping[str, str], rows: Iterable[Sequence[Any]]) -> str:
+    """SELECT of rows written out, with exact types; one JSON text binds 20 times faster than VALUES."""
+    written = json.dumps([dict(zip(columns, row, strict=True)) for row in rows])
+    return f"select unnest(from_json({quoted(written)}, {quoted(json.dumps([columns]))}), max_depth := 2)"
 
 
 def nothing(columns: Mapping[str, str]) -> str:
     """SELECT of no rows with these columns and types."""
     return f"select {', '.join(f'null::{kind} as {identifier(c)}' for c, kind in columns.items())} where false"
-
-
-def literal(value: Any) -> str:
-    if value is None:
-        return "null"
-    return str(value).lower() if isinstance(value, bool) else quoted(str(value))
 
 
 def quoted(text: str) -> str:
@@ -304,7 +319,7 @@ def read_view(file: Path) -> tuple[str, str]:
     """Grain and SELECT of an SQL file."""
     first, _, select = file.read_text().partition("\n")
     if not first.startswith("-- "):
-        raise AssertionBroken(f"{file.name}: the first line must be a comment that says its grain")
+        raise ViewError(f"{file.name}: the first line must be a comment that says its grain")
     return first.removeprefix("-- "), select.strip().rstrip(";")
 
 

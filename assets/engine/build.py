@@ -3,13 +3,14 @@
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import dagster as dg
 
 from assets.engine.declare import Asset
 from assets.engine.materialise import materialise
 from assets.engine.planner import Planner
+from assets.engine.runs import own
 from assets.engine.shown import check_specs, definition
 from pipeline import study as studies
 from pipeline.graph import Graph
@@ -27,7 +28,8 @@ def build(project: Project, declared: Sequence[Asset]) -> list[dg.AssetsDefiniti
     partitions = partitions_of(project)
     readable = list(readable_studies(project))
     return [
-        build_one(one, planner, partitions, code_version(one.stage, planner.graph, readable)) for one in declared
+        build_one(one, planner, partitions, code_version(one.stage, planner.graph, readable))
+        for one in declared
     ]
 
 
@@ -35,7 +37,7 @@ def partitions_of(project: Project) -> dg.StaticPartitionsDefinition:
     return dg.StaticPartitionsDefinition(studies.names(project.root))
 
 
-def readable_studies(project: Project):
+def readable_studies(project: Project) -> Iterator[Study]:
     for name in studies.names(project.root):
         try:
             yield studies.load(studies.find(project.root, name))
@@ -79,6 +81,7 @@ def build_one(
         pool="gpu" if one.stage.needs == "gpu" else None,
     )
     def stage_asset(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+        own(context)
         return materialise(context, one, planner)
 
     return stage_asset

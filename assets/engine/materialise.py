@@ -1,6 +1,6 @@
 """What happens when an asset is materialised: its cells are found or made, the head is set, readers are told.
 
-    study -> planned cells -> artefacts -> head -> warehouse -> MaterializeResult
+study -> planned cells -> artefacts -> head -> warehouse -> MaterializeResult
 """
 
 import shutil
@@ -60,7 +60,9 @@ def refuse(cells: Sequence[Planned], store: Store) -> None:
                     f"{who} reads {source.stage}, which is not up to date: materialise {source.stage} first, "
                     f"or run `interlingua run {planned.spec.study} --select {planned.stage.name}`"
                 )
-            failed = [name for name, c in artefact.manifest["checks"].items() if c["blocking"] and not c["passed"]]
+            failed = [
+                name for name, c in artefact.manifest["checks"].items() if c["blocking"] and not c["passed"]
+            ]
             if failed:
                 raise StageFailed(f"{who} reads {source.stage}, which failed its check {', '.join(failed)}")
 

@@ -20,6 +20,7 @@ from pipeline.store import Artefact
 PREVIEW_ROWS = 5
 PREVIEW_COLUMNS = 12
 CELL_LENGTH = 60
+COST = {"seconds", "cpu_seconds", "peak_memory_mb", "device", "started"}
 PICTURE_BYTES = 200_000
 MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+!|~$-])")
 
@@ -54,7 +55,11 @@ def definition(stage: Stage) -> dict[str, Any]:
 def settings_table(stage: Stage) -> dg.MetadataValue:
     """The stage's settings, their defaults and meaning."""
     rows = [
-        [name, "" if field.is_required() else repr(field.get_default(call_default_factory=True)), field.description]
+        [
+            name,
+            "" if field.is_required() else repr(field.get_default(call_default_factory=True)),
+            field.description,
+        ]
         for name, field in stage.settings.model_fields.items()
     ]
     return dg.MetadataValue.md(table(["setting", "default", "meaning"], rows) if rows else "none")
@@ -66,7 +71,7 @@ def describe(
     """Metadata of one materialisation; numbers become plots over time."""
     if not artefacts:
         return {"note": "not in this study", "cells": 0, "computed": 0, "reused": 0, "took_seconds": seconds}
-    shown: dict[str, Any] = {
+    facts: dict[str, Any] = {
         "cells": len(artefacts),
         "computed": hits.count(False),
         "reused": hits.count(True),
@@ -74,7 +79,7 @@ def describe(
         "path": dg.MetadataValue.path(str(artefacts[0].path)),
         "fingerprint": artefacts[0].fingerprint,
     }
-    return shown | rows(artefacts, stage) | cost(artefacts) | metrics(artefacts) | views(artefacts, stage)
+    return metrics(artefacts) | rows(artefacts, stage) | cost(artefacts) | facts | views(artefacts, stage)
 
 
 def rows(artefacts: Sequence[Artefact], stage: Stage) -> dict[str, int]:
@@ -103,15 +108,14 @@ def metrics(artefacts: Sequence[Artefact]) -> dict[str, Any]:
     """Metrics and measures: plain for one cell, mean and a table by cell for several."""
     facts = [dict(a.metrics) | {k: v for k, v in a.measured.items() if k not in COST} for a in artefacts]
     names = sorted({name for one in facts for name in one})
-    shown = {name: value for name in names if (value := average([one.get(name) for one in facts])) is not None}
+    means = {name: average([one.get(name) for one in facts]) for name in names}
+    shown: dict[str, Any] = {name: value for name, value in means.items() if value is not None}
     if len(artefacts) > 1 and names:
-        by_cell = [[cell(a), *(one.get(name) for name in names)] for a, one in zip(artefacts, facts, strict=True)]
+        by_cell = [
+            [cell(a), *(one.get(name) for name in names)] for a, one in zip(artefacts, facts, strict=True)
+        ]
         shown["by_cell"] = dg.MetadataValue.md(table(["cell", *names], by_cell))
-    return {key if key not in RESERVED else f"{key}_": value for key, value in shown.items()}
-
-
-COST = {"seconds", "cpu_seconds", "peak_memory_mb", "device", "started"}
-RESERVED = {"cells", "computed", "reused", "took_seconds", "path", "fingerprint", "by_cell_", "note"}
+    return shown
 
 
 def average(values: Sequence[Any]) -> float | int | str | None:
@@ -128,10 +132,12 @@ def cell(artefact: Artefact) -> str:
     return ", ".join(f"{key} {value}" for key, value in artefact.manifest["cell"].items()) or "all"
 
 
-def views(artefacts: Sequence[Artefact], stage: Stage) -> dict[str, dg.MetadataValue]:
+def views(artefacts: Sequence[Artefact], stage: Stage) -> dict[str, Any]:
     """First rows of each table and the pictures, of the first cell."""
     first = artefacts[0]
-    shown = {f"{name}/preview": dg.MetadataValue.md(preview(first, name)) for name in stage.tables if first.has(name)}
+    shown = {
+        f"{name}/preview": dg.MetadataValue.md(preview(first, name)) for name in stage.tables if first.has(name)
+    }
     for picture in sorted(first.path.glob("pictures/*.svg")):
         if picture.stat().st_size <= PICTURE_BYTES:
             shown[f"picture/{picture.stem}"] = dg.MetadataValue.md(inline(picture.stem, picture.read_bytes()))
@@ -188,7 +194,10 @@ def first_line(check: Check) -> str:
 
 def check_results(stage: Stage, artefacts: Sequence[Artefact]) -> list[dg.AssetCheckResult]:
     """Each check over all cells: passed where it passed in each."""
-    return [one_result(check, [(cell(a), a.manifest["checks"][check.name]) for a in artefacts]) for check in stage.checks]
+    return [
+        one_result(check, [(cell(a), a.manifest["checks"][check.name]) for a in artefacts])
+        for check in stage.checks
+    ]
 
 
 def one_result(check: Check, found: Sequence[tuple[str, Mapping[str, Any]]]) -> dg.AssetCheckResult:

@@ -114,9 +114,11 @@ def every_pair_scored_once(draft: Draft, inputs: Mapping[str, Input], settings: 
     split = inputs["split"]
     assert isinstance(split, Artefact)
     wanted = held_out(split.table("examples"))["row"].sort()
-    wrong = [
-        method
-        for (method,), rows in draft.read("pairs").group_by("method")
-        if not rows["row"].sort().equals(wanted, null_equal=True)
-    ]
-    return Verdict(not wrong, f"wrong rows: {', '.join(map(str, sorted(wrong)))}" if wrong else "", {"rows": len(wanted)})
+    pairs = draft.read("pairs")
+    wrong = sorted(
+        str(method)
+        for (method,), rows in pairs.group_by("method")
+        if not rows["row"].sort().equals(wanted)
+    )
+    missing = ["every method"] if len(wanted) and not pairs.height else []
+    return Verdict(not wrong + missing, ", ".join(wrong + missing), {"held_out_rows": len(wanted)})

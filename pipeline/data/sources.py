@@ -49,6 +49,10 @@ class SourceError(RuntimeError):
     """Bytes that could not be had; the message says from where, why, and what to do."""
 
 
+class WrongHash(SourceError):
+    """Bytes that are not the pinned ones: no other location is tried after it."""
+
+
 def as_tuple(value: Any) -> Any:
     return (value,) if isinstance(value, str) else value
 
@@ -122,7 +126,7 @@ def require_hash(path: Path, sha256: str, location: str, remote: bool) -> None:
         return
     if remote:
         path.unlink()
-    raise SourceError(
+    raise WrongHash(
         f"{location}: its sha256 is {found}, but the study pins {sha256}. "
         "Either the file was changed or the pin is old: check where it comes from before changing the pin"
     )
@@ -336,7 +340,7 @@ def matches(name: str, patterns: tuple[str, ...]) -> bool:
 @contextmanager
 def opened(path: Path) -> Iterator[zipfile.ZipFile | tarfile.TarFile]:
     try:
-        archive = zipfile.ZipFile(path) if zipfile.is_zipfile(path) else tarfile.open(path)
+        archive = zipfile.ZipFile(path) if zipfile.is_zipfile(path) else tarfile.open(path)  # noqa: SIM115
     except (tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
         raise SourceError(f"{path.name}: no zip or tar archive that can be read ({error})") from error
     with archive:
@@ -368,9 +372,7 @@ def refuse_unsafe(path: Path, chosen: list[Member], limit: int) -> None:
         raise SourceError(f"{path.name}: {len(chosen):,} members, over the limit of {MOST_MEMBERS:,}")
     for member in chosen:
         if escapes(member.name):
-            raise SourceError(
-                f"{path.name}: member {member.name!r} leads outside the folder; nothing was taken"
-            )
+            raise SourceError(f"{path.name}: member {member.name!r} leads out of the folder; nothing was taken")
         if not member.plain:
             raise SourceError(f"{path.name}: member {member.name!r} is a link or device; nothing was taken")
     total = sum(member.size for member in chosen)
@@ -467,6 +469,8 @@ def first(settings: SourceSettings, root: Path) -> tuple[str, Path]:
     for location in settings.locations:
         try:
             return location, fetch(location, settings.sha256, cache(root), root, settings.limit)
+        except WrongHash:
+            raise
         except SourceError as error:
             said.append(str(error))
     raise SourceError("no location of data.source works:\n" + "\n".join(f"- {line}" for line in said))

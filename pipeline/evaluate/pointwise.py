@@ -131,7 +131,7 @@ def before(flags: NDArray[np.bool_]) -> NDArray[np.int64]:
 def twice_below(
     owner: NDArray[np.generic], order: NDArray[np.generic], truth: NDArray[np.bool_]
 ) -> NDArray[np.int64]:
-    """For rows sorted by owner and score: twice the negatives before each row's tie, plus those tied with it."""
+    """For rows sorted by owner and score: twice the negatives below each row, plus those tied with it."""
     first = np.flatnonzero(changes(owner, order))
     ends = np.r_[first[1:], len(order)]
     negatives = before(~truth)
@@ -212,10 +212,15 @@ def every_row_scored_once(draft: Draft, inputs: Mapping[str, Input], settings: S
     Its labels, users and items are the split's too. A figure over other rows cannot be compared.
     """
     wanted = one(inputs["split"]).table("examples").filter(pl.col("part").is_in(PARTS))
-    found = {name: faults(pairs, wanted) for name, pairs in runs(inputs["predictions"])}
-    return refusal(
-        {n: ", ".join(f"{c} rows {k}" for k, c in f.items()) for n, f in found.items() if f}, len(found)
-    )
+    broken: list[str] = []
+    names: set[str] = set()
+    for name, pairs in runs(inputs["predictions"]):
+        found = faults(pairs, wanted) | (
+            {"that another stage scored too": pairs.height} if name in names else {}
+        )
+        names.add(name)
+        broken += [f"{name}: {count} rows {kind}" for kind, count in found.items()]
+    return refusal(broken, len(names))
 
 
 def scores_are_finite(draft: Draft, inputs: Mapping[str, Input], settings: Settings) -> Verdict:
@@ -223,13 +228,14 @@ def scores_are_finite(draft: Draft, inputs: Mapping[str, Input], settings: Setti
     counts = {
         name: pairs.filter(~pl.col("score").is_finite()).height for name, pairs in runs(inputs["predictions"])
     }
-    return refusal({n: f"{c} scores not finite" for n, c in counts.items() if c}, len(counts))
+    return refusal(
+        [f"{name}: {count} scores not finite" for name, count in counts.items() if count], len(counts)
+    )
 
 
-def refusal(broken: Mapping[str, str], checked: int) -> Verdict:
-    """Passed where nothing is broken; else says which runs are, and how."""
-    words = "; ".join(f"{name}: {fault}" for name, fault in broken.items())
-    return Verdict(not broken, words, {"runs": checked, "runs at fault": len(broken)})
+def refusal(broken: Sequence[str], seen: int) -> Verdict:
+    """Passed where nothing is broken; else says what is, the first ten faults in words."""
+    return Verdict(not broken, "; ".join(broken[:10]), {"checked": seen, "at fault": len(broken)})
 
 
 @stage(

@@ -1,0 +1,34 @@
+# make run   everything on a fresh machine with Python 3.11: environment, the quickstart study, its leaderboard
+# make test  the tests;  make ui  Dagster on http://127.0.0.1:3000;  make lint  ruff and pyright
+
+PYTHON ?= python3.11
+STUDY ?= quickstart
+PORT ?= 3000
+BIN := .venv/bin
+READY := .venv/ready
+
+.PHONY: run test ui lint clean
+
+run: $(READY)
+	$(BIN)/interlingua run $(STUDY)
+
+test: $(READY)
+	$(BIN)/pytest -q
+
+ui: $(READY)
+	$(BIN)/interlingua ui --port $(PORT)
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+$(READY): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet "pip>=25.1"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable . --group dev
+	touch $(READY)
+
+# What runs produced stays; only the environment goes.
+clean:
+	rm -rf .venv

@@ -1,0 +1,299 @@
+"""The command `interlingua`: studies run, looked at and served from a terminal.
+
+Dagster is loaded only by commands that drive it, so the others answer at once.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from assets.engine import terminal
+from pipeline import study as studies
+from pipeline.stage import StageFailed
+from pipeline.study import StudyError
+from resources.project import Project
+
+if TYPE_CHECKING:
+    from assets.engine.runs import Happening
+
+app = typer.Typer(
+    name="interlingua",
+    help="Which LLM-for-recommendation method pays off on your data, by how much, at what cost.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,
+)
+out = terminal.width(Console())
+StudyName = Annotated[str, typer.Argument(help="A file in studies/, without .yaml", metavar="STUDY")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the whole traceback of an error.")]
+
+
+@contextmanager
+def plain_errors(debug: bool) -> Iterator[None]:
+    """Errors that a person can act on as one message and exit status 1; Ctrl-C as 130."""
+    try:
+        yield
+    except (StudyError, StageFailed, FileNotFoundError) as error:
+        if debug:
+            raise
+        out.print(f"[red]error:[/red] {escape(str(error))}", highlight=False)
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        out.print("[yellow]stopped[/yellow]; what was finished is kept, the next run goes on from there")
+        raise typer.Exit(130) from None
+
+
+@app.command(epilog="Example: interlingua run quickstart --select binllm --select ctr/leaderboard+")
+def run(
+    study: StudyName,
+    select: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--select",
+            "-s",
+            metavar="ASSET",
+            help="An asset or method, with what it needs; `mf+`: and all that depends on it. Repeatable.",
+        ),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would run and why, and stop.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Bring a study up to date: only what changed is computed."""
+    with plain_errors(debug):
+        project = Project.here()
+        chosen = plan_run(project, study, select or [])
+        if not dry_run:
+            execute(project, study, chosen)
+
+
+def plan_run(project: Project, study: str, words: list[str]) -> list[str]:
+    """Print what is not up to date among the chosen assets; return all chosen."""
+    from assets.engine import choice, declare
+
+    graph = declare.graph()
+    plan = studies.load(studies.find(project.root, study))
+    statuses = graph.status(plan, project.store, project.root)
+    chosen = choice.choose(words, graph, statuses)
+    behind = [s for s in statuses if s.state != "fresh" and s.planned.stage.name in chosen]
+    out.print(f"[bold]{study}[/bold]: {escape(plan.title)}", highlight=False)
+    if behind:
+        out.print(terminal.status_table(behind, project.store))
+    out.print(f"{len({s.planned.stage.name for s in behind})} of {len(chosen)} assets to compute\n")
+    return chosen
+
+
+def execute(project: Project, study: str, chosen: list[str]) -> None:
+    """Run the chosen assets through Dagster, a line each, then show what came of it."""
+    from assets.definitions import define
+    from assets.engine import declare, runs
+
+    definitions = define(project, declare.discover())
+    computed = failed = 0
+    with runs.instance(project, capture=False) as on:
+        for dead in runs.bury(on):
+            out.print(f"[dim]run {dead[:8]} had died; it is marked as failed[/dim]")
+        for happening in runs.drive(definitions, on, study, chosen):
+            tell(happening)
+            computed += happening.kind == "made" and happening.facts["computed"] > 0
+            failed += happening.kind == "failed"
+    out.print(f"\n{computed} assets computed, {len(chosen) - computed - failed} unchanged or not run\n")
+    show_results(project, study)
+    if failed:
+        raise typer.Exit(1)
+
+
+def tell(happening: "Happening") -> None:
+    """One line of a run."""
+    name, text = happening.asset, escape(happening.text)
+    if happening.kind == "made":
+        facts = happening.facts or {}
+        how = f"computed {facts['computed']}" if facts["computed"] else "unchanged"
+        how = facts.get("note", how)
+        out.print(f"[green]✓[/green] {name:<24} {how:<14} {facts['took_seconds']:.1f} s", highlight=False)
+    elif happening.kind == "failed":
+        out.print(f"[red]✗ {name}[/red]: {text}", highlight=False)
+    elif happening.kind == "check":
+        out.print(f"[red]! {name}[/red] check {text}", highlight=False)
+    elif happening.kind == "skipped":
+        out.print(f"[dim]- {name:<24} not run[/dim]", highlight=False)
+
+
+def show_results(project: Project, study: str) -> None:
+    """Leaderboard, and where the rest is."""
+    board = terminal.leaderboard(project.store, study)
+    if board is not None:
+        out.print(board)
+    page = project.page(study, "report.html")
+    if page.exists():
+        out.print(f"\nreport     {page}", highlight=False, soft_wrap=True)
+    out.print(
+        f'warehouse  {project.catalogue}   (interlingua sql "from leaderboard")',
+        highlight=False,
+        soft_wrap=True,
+    )
+    out.print("UI         interlingua ui", highlight=False)
+
+
+@app.command(epilog="Example: interlingua status quickstart")
+def status(study: StudyName, debug: Debug = False) -> None:
+    """What is fresh, stale or missing, and why."""
+    from assets.engine import declare
+
+    with plain_errors(debug):
+        project = Project.here()
+        plan = studies.load(studies.find(project.root, study))
+        statuses = declare.graph().status(plan, project.store, project.root)
+        out.print(terminal.status_table(statuses, project.store))
+
+
+@app.command(epilog="Example: interlingua report quickstart")
+def report(study: StudyName, debug: Debug = False) -> None:
+    """The leaderboard, and the path of the HTML report."""
+    with plain_errors(debug):
+        project = Project.here()
+        studies.find(project.root, study)
+        page = project.page(study, "report.html")
+        if not page.exists():
+            raise StudyError(f"study {study} has no report yet: interlingua run {study}")
+        show_results(project, study)
+
+
+class Format(StrEnum):
+    table = "table"
+    csv = "csv"
+    json = "json"
+
+
+@app.command(epilog='Example: interlingua sql "select * from leaderboard" --format csv > leaderboard.csv')
+def sql(
+    query: Annotated[
+        str, typer.Argument(help="One SELECT on the warehouse; `show all tables` lists its views.")
+    ],
+    format: Annotated[Format, typer.Option(help="How rows are printed.")] = Format.table,
+    debug: Debug = False,
+) -> None:
+    """Ask the warehouse, read-only, also while a study runs."""
+    import duckdb
+
+    from resources.warehouse import query as ask
+
+    project = Project.here()
+    with plain_errors(debug):
+        if not project.catalogue.exists():
+            raise StudyError("the warehouse is empty: run a study first")
+        try:
+            frame = ask(project.catalogue, query)
+        except duckdb.Error as error:
+            raise StudyError(str(error)) from error
+    if format is Format.csv:
+        sys.stdout.write(frame.write_csv())
+    elif format is Format.json:
+        sys.stdout.write(frame.write_json() + "\n")
+    else:
+        out.print(terminal.frame_table(frame))
+
+
+@app.command(name="studies")
+def list_studies() -> None:
+    """The studies of this project."""
+    project = Project.here()
+    made = terminal.table("study", "title", "report")
+    for name in studies.names(project.root):
+        page = project.page(name, "report.html")
+        made.add_row(name, escape(title(project, name)), str(page) if page.exists() else "")
+    out.print(made)
+
+
+def title(project: Project, name: str) -> str:
+    try:
+        return studies.load(studies.find(project.root, name)).title
+    except StudyError as error:
+        return str(error)
+
+
+@app.command()
+def doctor() -> None:
+    """Check versions, disk, memory, device, studies, secrets and Dagster; say how to mend."""
+    from resources.doctor import examine
+
+    signs = {"good": "[green]good[/green]", "note": "[yellow]note[/yellow]", "bad": "[red]bad[/red]"}
+    bad = 0
+    for finding in examine(Project.here()):
+        bad += finding.state == "bad"
+        mend = f"  -> {escape(finding.mend)}" if finding.mend else ""
+        out.print(
+            f"{signs[finding.state]:<22} {finding.what:<20} {escape(finding.found)}{mend}", highlight=False
+        )
+    raise typer.Exit(1 if bad else 0)
+
+
+@app.command()
+def gc(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+) -> None:
+    """Remove artefacts that no study stands for any more."""
+    import shutil
+
+    store = Project.here().store
+    folders = store.garbage()
+    size = sum(file.stat().st_size for folder in folders for file in folder.rglob("*") if file.is_file())
+    for folder in folders:
+        if dry_run:
+            out.print(str(folder.relative_to(store.root)), highlight=False, soft_wrap=True)
+        else:
+            shutil.rmtree(folder)
+    verb = "would free" if dry_run else "freed"
+    out.print(f"{len(folders)} folders, {verb} {size / 1e6:.1f} MB")
+
+
+@app.command(epilog="Example: interlingua ui --port 3001")
+def ui(port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 3000, debug: Debug = False) -> None:
+    """Open Dagster's web UI with all past runs, and its scheduler; Ctrl-C ends both."""
+    import time
+
+    from assets.engine import runs
+    from resources import servers
+
+    project = Project.here()
+    with plain_errors(debug):
+        if servers.taken(port):
+            raise StudyError(f"port {port} is taken: interlingua ui --port {servers.free_port()}")
+        with runs.instance(project) as on:
+            runs.bury(on)
+        environment = {**os.environ, **project.variables()}
+        out.print("starting ...")
+        try:
+            with servers.serving(project.state, port, environment, runs.LOCATION) as running:
+                out.print(f"Dagster is at http://127.0.0.1:{port}; Ctrl-C ends it", highlight=False)
+                while True:
+                    servers.watch(running)
+                    time.sleep(2)
+        except servers.ServerDied as error:
+            raise StudyError(str(error)) from error
+
+
+@app.command()
+def graph() -> None:
+    """The assets and what each reads, one line each."""
+    from assets.engine import declare
+
+    for line in graph_lines(declare.graph()):
+        out.print(line, highlight=False, soft_wrap=True)
+
+
+def graph_lines(known: Any) -> list[str]:
+    """`name <- parent, parent` for every stage, in order."""
+    parents: Callable[..., list[str]] = known.parents
+    return [f"{s.name} <- {', '.join(sorted(parents(s)))}" if parents(s) else s.name for s in known.order]
+
+
+if __name__ == "__main__":
+    app()

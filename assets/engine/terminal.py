@@ -1,0 +1,125 @@
+"""What the command line prints: status, plans, events of a run, the leaderboard, results of SQL."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
+
+import polars as pl
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from pipeline.graph import Status
+from pipeline.store import Artefact, Store
+
+COLOURS = {"fresh": "green", "stale": "yellow", "missing": "red"}
+LEADING = ("uauc", "auc", "log_loss", "accuracy")  # in the order of interest
+LOWER_IS_BETTER = {"log_loss"}
+
+
+def table(*header: str, title: str | None = None) -> Table:
+    made = Table(
+        title=title, title_justify="left", title_style="bold", header_style="bold", box=None, pad_edge=False
+    )
+    for name in header:
+        made.add_column(name, overflow="fold")
+    return made
+
+
+def status_table(statuses: Sequence[Status], store: Store, only: Iterable[str] | None = None) -> Table:
+    """One line per asset: its worst state, cells, why, failed checks, and what its artefacts took."""
+    made = table("asset", "state", "cells", "why", "took")
+    kept = None if only is None else set(only)
+    for name, group in groupby(statuses, key=lambda s: s.planned.stage.name):
+        cells = list(group)
+        if kept is None or name in kept:
+            made.add_row(*status_row(name, cells, store))
+    return made
+
+
+def status_row(name: str, cells: Sequence[Status], store: Store) -> list[str]:
+    state = worst(cells)
+    artefacts = [a for s in cells if s.state == "fresh" and (a := found(s, store)) is not None]
+    failed = sorted({check for a in artefacts for check, v in a.manifest["checks"].items() if not v["passed"]})
+    why = "; ".join(dict.fromkeys(s.why for s in cells if s.why))
+    told = [why] if why else []
+    told += [f"[red]check failed: {', '.join(failed)}[/red]"] if failed else []
+    took = f"{sum(a.measured['seconds'] for a in artefacts):.1f} s" if artefacts else ""
+    fresh = sum(s.state == "fresh" for s in cells)
+    count = f"{len(cells)}" if fresh in (0, len(cells)) else f"{fresh} of {len(cells)} fresh"
+    return [name, f"[{COLOURS[state]}]{state}[/]", count, "; ".join(escape_all(told)), took]
+
+
+def escape_all(told: Sequence[str]) -> list[str]:
+    return [text if text.startswith("[red]") else escape(text) for text in told]
+
+
+def worst(cells: Sequence[Status]) -> str:
+    states = {s.state for s in cells}
+    return next(state for state in ("missing", "stale", "fresh") if state in states)
+
+
+def found(status: Status, store: Store) -> Artefact | None:
+    return store.find(status.planned.stage.name, status.planned.spec.fingerprint)
+
+
+def leaderboard(store: Store, study: str, part: str = "test") -> Table | None:
+    """The study's leaderboard with 95 % intervals, best first; None where it has none yet."""
+    frame = board(store, study, part)
+    if frame is None or frame.is_empty():
+        return None
+    shown = [name for name in LEADING if name in frame["metric"].unique()]
+    made = table(
+        "method", "variant", *shown, title=f"Leaderboard of {study}, {part} part (95 % interval over users)"
+    )
+    for method, variant, figures in ranked(frame, shown[0]):
+        cells = [figure(figures.get(name)) for name in shown]
+        made.add_row(method, "" if variant == "default" else variant, *cells)
+    return made
+
+
+def board(store: Store, study: str, part: str) -> pl.DataFrame | None:
+    for head in store.head(study, "ctr/leaderboard") or []:
+        artefact = store.find("ctr/leaderboard", head["fingerprint"])
+        if artefact is not None:
+            return artefact.table("leaderboard").filter(pl.col("part") == part)
+    return None
+
+
+Figure = Mapping[str, float]
+
+
+def ranked(frame: pl.DataFrame, metric: str) -> list[tuple[str, str, dict[str, Figure]]]:
+    """(method, variant, metric -> figure), best by the metric first."""
+    lines: list[tuple[str, str, dict[str, Figure]]] = [
+        (str(method), str(variant), {row["metric"]: row for row in group.to_dicts()})
+        for (method, variant), group in frame.group_by("method", "variant", maintain_order=True)
+    ]
+    sign = 1 if metric in LOWER_IS_BETTER else -1
+    return sorted(
+        lines, key=lambda line: sign * line[2][metric]["value"] if metric in line[2] else float("inf")
+    )
+
+
+def figure(value: Figure | None) -> str:
+    if value is None or value["value"] is None:
+        return ""
+    return f"{value['value']:.4f} [dim]{value['low']:.3f}-{value['high']:.3f}[/dim]"
+
+
+def frame_table(frame: pl.DataFrame, most: int = 200) -> Table:
+    """Rows of a query, the first `most` of them."""
+    made = table(*frame.columns)
+    for row in frame.head(most).iter_rows():
+        made.add_row(*(escape(cell(value)) for value in row))
+    return made
+
+
+def cell(value: object) -> str:
+    if value is None:
+        return ""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def width(console: Console) -> Console:
+    """A console that does not fold tables at 80 columns when its output goes to a file or a pipe."""
+    return console if console.is_terminal else Console(file=console.file, width=160, no_color=True)

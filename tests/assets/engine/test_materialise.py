@@ -1,0 +1,174 @@
+"""Materialising: what is computed, what is found, what the head and the readers get, and what is refused."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from pipeline.stage import Check, Verdict, stage
+from resources.warehouse import query
+from tests import toy
+from tests.assets.projects import Workshop
+
+ALL = ["numbers", "doubled", "guess/scores", "board"]
+
+
+def too_many(draft, inputs, settings) -> Verdict:
+    """Never more than five."""
+    return Verdict(settings.count <= 5, f"{settings.count} of 5", {"count": settings.count})
+
+
+GUARDED = replace(toy.numbers, checks=(*toy.numbers.checks, Check(too_many)))
+ADVISED = replace(toy.numbers, checks=(Check(too_many, blocking=False),))
+
+
+@stage("raises", settings=toy.Board, section="evaluate", version=1, inputs={"numbers": "numbers"})
+def raises(numbers, settings, out) -> None:
+    """A stage with a bug."""
+    raise ValueError("the bug")
+
+
+def made(happenings) -> dict[str, dict]:
+    return {h.asset: h.facts for h in happenings if h.kind == "made"}
+
+
+def test_a_first_run_computes_everything_and_a_second_nothing(workshop: Workshop) -> None:
+    assert workshop.computed() == ALL
+    assert workshop.computed() == []
+
+
+def test_a_changed_setting_computes_that_stage_and_its_descendants_only(workshop: Workshop) -> None:
+    workshop.run()
+    workshop.write("toy", models={"doubled": {"times": 3}})
+    assert workshop.computed() == ["doubled", "guess/scores", "board"]
+    workshop.write("toy")
+    assert workshop.computed() == []  # the old artefacts are still there
+
+
+def test_the_data_version_is_the_fingerprint_of_a_single_cell(workshop: Workshop) -> None:
+    facts = made(workshop.run())["numbers"]
+    [cell] = workshop.project.store.head("toy", "numbers")
+    assert facts["fingerprint"] == cell["fingerprint"]
+
+
+def test_cells_of_seeds_are_made_counted_and_all_in_the_head(workshop: Workshop) -> None:
+    workshop.write("toy", seeds=[1, 2, 3])
+    facts = made(workshop.run())
+    assert (facts["doubled"]["cells"], facts["doubled"]["computed"]) == (3, 3)
+    assert [c["cell"] for c in workshop.project.store.head("toy", "doubled")] == [
+        {"seed": 1}, {"seed": 2}, {"seed": 3}
+    ]  # fmt: skip
+    workshop.write("toy", seeds=[1, 2, 3, 4])
+    facts = made(workshop.run())
+    assert (facts["doubled"]["computed"], facts["doubled"]["reused"]) == (1, 3)
+
+
+def test_a_method_that_the_study_does_not_ask_for_makes_nothing_and_the_rest_works(workshop: Workshop) -> None:
+    workshop.write("toy", methods={})
+    facts = made(workshop.run())
+    assert facts["guess/scores"]["note"] == "not in this study"
+    assert facts["guess/scores"]["computed"] == 0
+    assert facts["board"]["predictions"] == 0
+    assert not workshop.project.store_root.joinpath("artefacts/guess").exists()
+
+
+def test_a_method_taken_out_of_the_study_leaves_its_head(workshop: Workshop) -> None:
+    workshop.run()
+    workshop.write("toy", methods={})
+    workshop.run()
+    assert workshop.project.store.head("toy", "guess/scores") == []
+
+
+def test_the_warehouse_knows_what_was_just_made(workshop: Workshop) -> None:
+    workshop.run(names=["numbers"])
+    assert query(workshop.project.catalogue, "select count(*) as n from staging.codes")["n"].to_list() == [3]
+
+
+def test_a_warehouse_that_was_deleted_comes_back_without_computing(workshop: Workshop) -> None:
+    workshop.run()
+    workshop.project.catalogue.unlink()
+    assert workshop.computed() == []
+    assert workshop.project.catalogue.exists()
+
+
+def test_a_failed_blocking_check_stops_what_is_downstream(tmp_path: Path) -> None:
+    workshop = Workshop.at(tmp_path, [GUARDED, *toy.STAGES[1:]])
+    workshop.write("toy", data={"numbers": {"count": 6}})
+    happenings = workshop.run()
+    assert [h.text for h in happenings if h.kind == "check"] == ["too_many: 6 of 5"]
+    assert "doubled" not in made(happenings)
+    assert not workshop.project.store_root.joinpath("artefacts/doubled").exists()
+
+
+def test_what_a_failed_check_blocked_stays_blocked_when_run_alone(tmp_path: Path) -> None:
+    workshop = Workshop.at(tmp_path, [GUARDED, *toy.STAGES[1:]])
+    workshop.write("toy", data={"numbers": {"count": 6}})
+    workshop.run()
+    [failure] = [h for h in workshop.run(names=["doubled"]) if h.kind == "failed"]
+    assert failure.text == "doubled of study toy reads numbers, which failed its check too_many"
+
+
+def test_a_check_that_only_advises_is_told_and_stops_nothing(tmp_path: Path) -> None:
+    workshop = Workshop.at(tmp_path, [ADVISED, *toy.STAGES[1:]])
+    workshop.write("toy", data={"numbers": {"count": 6}})
+    happenings = workshop.run()
+    assert [h.text for h in happenings if h.kind == "check"] == ["too_many: 6 of 5"]
+    assert list(made(happenings)) == ALL
+
+
+def test_an_asset_whose_parents_were_never_made_says_what_to_do(workshop: Workshop) -> None:
+    [failure] = [h for h in workshop.run(names=["board"]) if h.kind == "failed"]
+    assert "reads guess/scores, which is not up to date: materialise guess/scores first" in failure.text
+    assert "interlingua run toy --select board" in failure.text
+
+
+def test_a_bug_in_a_stage_is_told_with_stage_and_study_and_the_rest_goes_on(tmp_path: Path) -> None:
+    workshop = Workshop.at(tmp_path, [*toy.STAGES, raises])
+    happenings = workshop.run()
+    [failure] = [h for h in happenings if h.kind == "failed"]
+    assert failure.text == "raises (one cell) of study toy: the bug"
+    assert set(made(happenings)) == set(ALL)
+
+
+def test_a_broken_study_fails_its_own_runs_with_the_key_at_fault(workshop: Workshop) -> None:
+    workshop.write("other")
+    workshop.write("toy", models={"dubbled": {}})
+    [failure] = [h for h in workshop.run(names=["numbers"]) if h.kind == "failed"]
+    assert "unknown key 'dubbled'; did you mean 'doubled'?" in failure.text
+    assert workshop.computed("other") == ALL
+
+
+def test_a_page_for_people_is_copied_and_follows_its_artefact(tmp_path: Path) -> None:
+    workshop = Workshop.at(tmp_path)
+    workshop.declared = [
+        replace(one, page="manifest.json") if one.stage is toy.board else one for one in workshop.declared
+    ]
+    page = workshop.project.page("toy", "manifest.json")
+    workshop.run()
+    first = json.loads(page.read_text())["fingerprint"]
+    workshop.write("toy", evaluate={"board": {"title": "other"}})
+    workshop.run()
+    assert json.loads(page.read_text())["fingerprint"] != first
+    page.unlink()
+    workshop.run()
+    assert page.exists()
+
+
+def test_two_studies_share_what_is_equal(workshop: Workshop) -> None:
+    workshop.write("twin", evaluate={"board": {"title": "twin"}})
+    workshop.run("toy")
+    assert workshop.computed("twin") == ["board"]
+
+
+@pytest.mark.parametrize("names", [["numbers"], ALL])
+def test_runs_are_recorded_on_the_instance_with_their_partition(workshop: Workshop, names: list[str]) -> None:
+    from assets.engine import runs
+
+    workshop.run(names=names)
+    with runs.instance(workshop.project) as on:
+        [run] = on.get_runs()
+        assert run.status == dg.DagsterRunStatus.SUCCESS
+        assert run.tags["dagster/partition"] == "toy"
+        assert {key.to_user_string() for key in run.asset_selection} == set(names)

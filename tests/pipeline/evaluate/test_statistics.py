@@ -1,0 +1,212 @@
+"""Reweighting against literal resampling, tests against exact ones, and coverage and error rates by simulation."""
+
+import math
+from itertools import product
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats as scipy_stats
+
+from benchmarks import intervals as simulation
+from pipeline.evaluate import statistics
+from pipeline.evaluate.pointwise import auc
+from pipeline.evaluate.statistics import (
+    Average,
+    UserMean,
+    bootstrap,
+    draws,
+    effect_size,
+    flip_test,
+    holm,
+    interval,
+    pooled_auc,
+    shift_test,
+    value,
+)
+
+USERS = 5
+ROWS = st.lists(
+    st.tuples(st.integers(0, USERS - 1), st.integers(0, 1), st.sampled_from([0.0, 0.1, 0.5, 2.0])), max_size=40
+)
+COUNTS = st.lists(st.lists(st.integers(0, 3), min_size=USERS, max_size=USERS), min_size=1, max_size=4)
+
+
+def columns(rows):
+    return tuple(np.array([row[i] for row in rows], dtype=kind) for i, kind in enumerate((int, int, float)))
+
+
+@given(ROWS, COUNTS)
+def test_a_weighted_auc_is_the_auc_of_literally_resampled_rows(rows, counts):
+    users, labels, scores = columns(rows)
+    found = pooled_auc(users, labels, scores)(np.array(counts))
+    for weights, area in zip(np.array(counts), found, strict=True):
+        times = weights[users]
+        literal = auc(np.repeat(labels, times), np.repeat(scores, times))
+        assert area == pytest.approx(literal, abs=1e-12, nan_ok=True)
+
+
+@given(ROWS)
+def test_everybody_once_is_the_plain_auc(rows):
+    users, labels, scores = columns(rows)
+    assert value(pooled_auc(users, labels, scores), USERS) == pytest.approx(
+        auc(labels, scores), abs=1e-12, nan_ok=True
+    )
+
+
+def test_a_mean_over_users_is_the_mean_over_drawn_users():
+    figures, weights = np.array([0.2, 0.9, 0.5]), np.array([1.0, 3.0, 0.0])
+    mean = UserMean(figures * weights, weights)
+    assert mean(np.array([[1, 1, 1], [2, 0, 7], [0, 0, 4]])).tolist() == pytest.approx(
+        [(0.2 + 2.7) / 4, 0.2, math.nan], nan_ok=True
+    )
+
+
+def test_the_mean_over_seeds_is_taken_inside_each_draw():
+    one, other = (UserMean(np.array(a), np.ones(2)) for a in ([0.0, 1.0], [1.0, 1.0]))
+    assert Average([one, other])(np.array([[2, 0], [0, 2]])).tolist() == [0.5, 1.0]
+
+
+def test_each_draw_holds_as_many_users_as_there_are():
+    (counts,) = draws(users=50, resamples=200, seed=3, size=1000)
+    assert counts.shape == (200, 50)
+    assert (counts.sum(1) == 50).all()
+    assert counts.mean(0) == pytest.approx(np.ones(50), abs=0.3)
+    assert counts.var() == pytest.approx(1.0, abs=0.1)  # as of a Poisson with mean 1, nearly
+
+
+@given(st.integers(1, 9), st.integers(1, 9))
+def test_draws_do_not_depend_on_the_size_of_blocks(one, other):
+    first, second = (np.concatenate([*draws(7, 9, seed=1, size=size)]) for size in (one, other))
+    assert (first == second).all()
+
+
+def test_other_seeds_draw_other_users():
+    first, second = (next(draws(30, 5, seed, 5)) for seed in (1, 2))
+    assert (first != second).any()
+
+
+def test_every_measure_meets_the_same_draws(monkeypatch):
+    world = simulation.world(np.random.default_rng(0), users=20)
+    area, mean = pooled_auc(world.users, world.labels, world.scores[0]), UserMean(np.arange(20.0), np.ones(20))
+    together = bootstrap([area, mean, area], 20, resamples=50, seed=4, rows=len(world.labels))
+    assert (together[0] == together[2]).all()
+    assert (bootstrap([mean], 20, resamples=50, seed=4)[0] == together[1]).all()
+    monkeypatch.setattr(statistics, "CELLS", 1)
+    assert (bootstrap([area, mean, area], 20, resamples=50, seed=4, rows=len(world.labels)) == together).all()
+
+
+def test_an_interval_holds_the_middle_of_the_draws():
+    low, high = interval(np.arange(1001.0), confidence=0.9)
+    assert (low, high) == (50, 950)
+
+
+def test_draws_with_nothing_to_measure_are_left_out_of_the_interval():
+    low, high = interval(np.array([[1.0, math.nan, 1.0], [2.0, 4.0, math.nan]]), confidence=0.5)
+    assert low.tolist() == [1, 2.5]
+    assert high.tolist() == [1, 3.5]
+
+
+def by_enumeration(differences):
+    """Exact p of the sign-flip test: all ways to give the differences signs."""
+    reach = abs(sum(differences)) - 1e-12
+    sums = [
+        sum(s * d for s, d in zip(signs, differences, strict=True))
+        for signs in product((-1, 1), repeat=len(differences))
+    ]
+    return sum(abs(one) >= reach for one in sums) / len(sums)
+
+
+@pytest.mark.parametrize(
+    "differences",
+    [
+        [0.3, 0.1, 0.2, 0.4, 0.1, 0.2, 0.1],
+        [0.3, -0.1, 0.2, -0.4, 0.1],
+        [1.0, 1.0, 1.0, -1.0, 0.0, 0.0],
+        [0.1, 0.2, -0.3],
+    ],
+)
+def test_flips_come_near_the_exact_test(differences):
+    (p,) = flip_test(np.array([differences]), flips=20_000, seed=1)
+    assert p == pytest.approx(by_enumeration(differences), abs=0.015)
+
+
+def test_flips_agree_with_scipy():
+    differences = np.random.default_rng(8).normal(0.3, 1, size=40)
+    theirs = scipy_stats.permutation_test(
+        (differences,), np.mean, permutation_type="samples", n_resamples=20_000, rng=np.random.default_rng(1)
+    ).pvalue
+    assert flip_test(differences[None], flips=20_000, seed=1)[0] == pytest.approx(theirs, abs=0.015)
+
+
+def test_no_difference_has_p_one():
+    assert flip_test(np.zeros((1, 30)), flips=100, seed=1).tolist() == [1]
+    assert shift_test(np.zeros(1), np.zeros((1, 50))).tolist() == [1]
+
+
+def test_p_is_never_zero():
+    assert flip_test(np.ones((1, 200)), flips=999, seed=1).tolist() == [0.001]
+    assert shift_test(np.array([9.0]), np.full((1, 999), 9.0)).tolist() == [0.001]
+
+
+def test_a_comparison_does_not_change_with_its_company_side_or_blocks(monkeypatch):
+    table = np.random.default_rng(2).normal(0.2, 1, size=(3, 50))
+    together = flip_test(table, flips=500, seed=1)
+    assert flip_test(table[1:2], flips=500, seed=1)[0] == together[1]
+    assert (flip_test(-table, flips=500, seed=1) == together).all()
+    monkeypatch.setattr(statistics, "CELLS", 50)
+    assert (flip_test(table, flips=500, seed=1) == together).all()
+
+
+def test_the_shift_test_counts_draws_as_far_off_as_the_value_is_from_zero():
+    resampled = np.array([[2.0, 2.0, 0.0, 4.0, 3.9, math.nan], [2.0, 2.0, 2.0, 2.0, 2.0, 2.0]])
+    assert shift_test(np.array([2.0, 2.0]), resampled).tolist() == pytest.approx([3 / 6, 1 / 7])
+
+
+def test_holm_by_hand():
+    assert holm(np.array([0.01, 0.04, 0.03])).tolist() == pytest.approx([0.03, 0.06, 0.06])
+    assert holm(np.array([0.6, 0.7])).tolist() == pytest.approx([1.0, 1.0])
+    assert holm(np.array([0.2])).tolist() == pytest.approx([0.2])
+    assert holm(np.array([])).tolist() == []
+
+
+def test_effect_size_is_mean_over_standard_deviation():
+    figures = np.array([0.1, 0.3, 0.5, 99.0])
+    assert effect_size(figures, np.array([1.0, 1.0, 1.0, 0.0])) == pytest.approx(0.3 / 0.2)
+
+
+def test_a_user_of_weight_two_counts_as_twice_the_share():
+    figures, weights = np.array([0.0, 0.6]), np.array([1.0, 2.0])
+    assert effect_size(figures, weights) == pytest.approx(0.4 / math.sqrt((0.16 / 3 + 0.08 / 3) * 2))
+
+
+@pytest.mark.parametrize("figures", [[0.2, 0.2, 0.2], [0.2], [0.0, 0.0]])
+def test_differences_that_do_not_vary_have_no_effect_size(figures):
+    assert effect_size(np.array(figures), np.ones(len(figures))) is None
+
+
+# Simulated worlds, small enough for every run; `benchmarks/intervals.py` holds the full tables. The limits
+# are about four standard errors of the simulation wide.
+
+
+def test_intervals_over_users_cover_the_truth():
+    found = simulation.coverage(worlds=300, users=80, resamples=200, seed=5)
+    for metric, share in found.items():
+        assert 0.89 < share < 0.985, metric
+
+
+def test_intervals_over_rows_miss_it_where_users_differ():
+    assert simulation.coverage_of_rows(worlds=120, users=80, resamples=100, seed=5) < 0.8
+
+
+def test_false_alarms_are_as_rare_as_promised():
+    found = simulation.rejections(worlds=300, users=80, resamples=200, gain=0, seed=6)
+    for metric, share in found.items():
+        assert 0.01 < share < 0.1, metric
+
+
+def test_a_real_difference_is_found():
+    found = simulation.rejections(worlds=40, users=80, resamples=200, gain=1.5, seed=7)
+    for metric, share in found.items():
+        assert share > 0.8, metric
