@@ -71,7 +71,7 @@ def run(
         project = Project.here()
         chosen = plan_run(project, study, select or [])
         if not dry_run:
-            execute(project, study, chosen)
+            execute(project, study, chosen if select else [*chosen, "warehouse"])
 
 
 def plan_run(project: Project, study: str, words: list[str]) -> list[str]:
@@ -102,7 +102,7 @@ def execute(project: Project, study: str, chosen: list[str]) -> None:
             out.print(f"[dim]run {dead[:8]} had died; it is marked as failed[/dim]")
         for happening in runs.drive(definitions, on, study, chosen):
             tell(happening)
-            computed += happening.kind == "made" and happening.facts["computed"] > 0
+            computed += happening.kind == "made" and happening.facts.get("computed", 0) > 0
             failed += happening.kind == "failed"
     out.print(f"\n{computed} assets computed, {len(chosen) - computed - failed} unchanged or not run\n")
     show_results(project, study)
@@ -114,10 +114,9 @@ def tell(happening: "Happening") -> None:
     """One line of a run."""
     name, text = happening.asset, escape(happening.text)
     if happening.kind == "made":
-        facts = happening.facts or {}
-        how = f"computed {facts['computed']}" if facts["computed"] else "unchanged"
-        how = facts.get("note", how)
-        out.print(f"[green]✓[/green] {name:<24} {how:<14} {facts['took_seconds']:.1f} s", highlight=False)
+        facts = happening.facts
+        how = f"computed {facts['computed']}" if facts.get("computed") else facts.get("note", "unchanged")
+        out.print(f"[green]✓[/green] {name:<24} {how:<18} {facts['took_seconds']:>7.1f} s", highlight=False)
     elif happening.kind == "failed":
         out.print(f"[red]✗ {name}[/red]: {text}", highlight=False)
     elif happening.kind == "check":

@@ -1,7 +1,8 @@
 """Evaluation: every method's predictions -> figures per user -> leaderboard and tests -> report."""
 
 from assets.engine.declare import asset
-from pipeline.evaluate import leaderboard, pointwise
+from pipeline.evaluate import leaderboard, pointwise, report
 
 user_metrics = asset(pointwise.user_metrics, group="evaluation", kinds={"polars"})
 board = asset(leaderboard.leaderboard, group="evaluation", kinds={"polars", "scipy"})
+page = asset(report.report, group="evaluation", kinds={"html"}, page="report.html")

@@ -18,12 +18,14 @@ import polars as pl
 from numpy.typing import NDArray
 
 from pipeline.evaluate import statistics
-from pipeline.evaluate.pointwise import users_of
+from pipeline.evaluate.pointwise import auc, users_of
 from pipeline.evaluate.results import METRICS, user_means
 from pipeline.evaluate.statistics import Measure, UserMean
 
 Floats = NDArray[np.float64]
 CONFIDENCE, LEVEL = 0.95, 0.05
+SIZES = 50, 150  # users of a world
+LARGE = SIZES[-1]
 SKILL, SPREAD, LEAN = 1.0, 0.7, 0.6  # of methods: mean and deviation over users, and use of who likes much
 
 
@@ -70,9 +72,9 @@ def measures(one: World, method: int) -> dict[str, Measure]:
 
 
 @cache
-def truth(gain: float = 0, lean: float = LEAN) -> dict[str, float]:
-    """Value of each metric of the second method in the population, near enough: 100,000 users."""
-    large = world(np.random.default_rng(0), 100_000, gain, lean)
+def truth() -> dict[str, float]:
+    """Value of each metric of a method in the population, near enough: in a world of 100,000 users."""
+    large = world(np.random.default_rng(0), 100_000)
     return {metric: statistics.value(m, 100_000) for metric, m in measures(large, 1).items()}
 
 
@@ -82,7 +84,7 @@ def coverage(worlds: int, users: int, resamples: int, seed: int) -> dict[str, fl
     for number, one in worlds_of(seed, worlds, lambda random: world(random, users)):
         found = measures(one, 1)
         draws = statistics.bootstrap([found[m] for m in METRICS], users, resamples, number, len(one.users))
-        for metric, low, high in zip(METRICS, *statistics.interval(draws, CONFIDENCE), strict=True):
+        for metric, low, high in zip(METRICS, *statistics.interval(draws, CONFIDENCE, users), strict=True):
             held[metric] += low <= truth()[metric] <= high
     return {metric: count / worlds for metric, count in held.items()}
 
@@ -93,8 +95,9 @@ def coverage_of_rows(worlds: int, users: int, resamples: int, seed: int) -> floa
     for number, one in worlds_of(seed, worlds, lambda random: world(random, users)):
         n = len(one.users)
         measure = statistics.pooled_auc(np.arange(n), one.labels, one.scores[1])
-        low, high = statistics.interval(statistics.bootstrap([measure], n, resamples, number), CONFIDENCE)
-        held += bool(low[0] <= truth()["auc"] <= high[0])
+        draws = statistics.bootstrap([measure], n, resamples, number)[0]
+        low, high = statistics.interval(draws, CONFIDENCE, n)
+        held += bool(low <= truth()["auc"] <= high)
     return held / worlds
 
 
@@ -127,12 +130,14 @@ def shifted(one: World, users: int, resamples: int, seed: int) -> float:
     return float(statistics.shift_test(np.array([observed]), (second - first)[None])[0])
 
 
+@cache
 def gain_without_leaning() -> float:
     """How much more skill a method needs that knows nothing of users' habits, to have the same pooled AUC."""
     low, high = 0.0, 2.0
-    for _ in range(20):
+    for _ in range(12):
         middle = (low + high) / 2
-        low, high = (middle, high) if truth(middle, 0)["auc"] < truth()["auc"] else (low, middle)
+        large = world(np.random.default_rng(0), 100_000, middle, lean=0)
+        low, high = (middle, high) if auc(large.labels, large.scores[1]) < truth()["auc"] else (low, middle)
     return low
 
 
@@ -153,22 +158,24 @@ def show(title: str, rows: dict[str, dict[str, float]]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--worlds", type=int, default=1000)
-    parser.add_argument("--resamples", type=int, default=500)
+    parser.add_argument("--resamples", type=int, default=300)
     asked, started = parser.parse_args(), time.perf_counter()
-    size = {"worlds": asked.worlds, "resamples": asked.resamples}
+    full = {"worlds": asked.worlds, "resamples": asked.resamples}
+    part = {**full, "worlds": asked.worlds // 4}  # where the effect is too large to need more
     show(
         "Share of 95 % intervals that hold the truth",
-        {f"users drawn, {users} users": coverage(users=users, seed=1, **size) for users in (50, 200)}
-        | {"rows drawn, 200 users (wrong)": {"auc": coverage_of_rows(200, 200, 200, seed=1)}},
+        {f"users drawn, {users} users": coverage(users=users, seed=1, **full) for users in SIZES}
+        | {f"rows drawn, {LARGE} users (wrong)": {"auc": coverage_of_rows(users=LARGE, seed=1, **part)}},
     )
     show(
         "Share of paired tests with p < .05",
-        {
-            f"no difference, {users} users": rejections(users=users, gain=0, seed=2, **size)
-            for users in (50, 200)
+        {f"no difference, {users} users": rejections(users=users, gain=0, seed=2, **full) for users in SIZES}
+        | {
+            f"equal AUC by other means, {LARGE} users": {
+                "auc": rejections_of_unlike(users=LARGE, seed=3, **full)
+            }
         }
-        | {"equal AUC by other means, 200 users": {"auc": rejections_of_unlike(users=200, seed=3, **size)}}
-        | {"skill 1.0 against 1.2, 200 users": rejections(users=200, gain=0.2, seed=4, **size)},
+        | {f"skill 1.0 against 1.3, {LARGE} users": rejections(users=LARGE, gain=0.3, seed=4, **part)},
     )
     error = 1.96 * np.sqrt(CONFIDENCE * LEVEL / asked.worlds)
     print(f"\n{asked.worlds} worlds: a true 95 % (5 %) shows within {error:.3f} of that, 19 times in 20.")

@@ -128,6 +128,7 @@ class Prompts(Table):
     label = dy.UInt8(description="1 liked, 0 not; never part of the prompt")
     prompt = dy.String(description="the text, up to and without the answer")
     tokens = dy.UInt32(description="length in tokens of the study's language model")
+    shown = dy.List(dy.UInt32(), description="the history items that it shows, oldest first")
     items_shown = dy.UInt32(description="history items that fitted")
     items_dropped = dy.UInt32(description="history items cut to stay inside the token budget")
 

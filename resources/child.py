@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import tempfile
+import warnings
 from pathlib import Path
 
 import dagster as dg
@@ -25,13 +26,14 @@ def run_in_child(spec: Spec, context: dg.AssetExecutionContext) -> tuple[Artefac
     found = store.find(spec.stage, spec.fingerprint)
     if found is not None:
         return found, True
-    with tempfile.TemporaryDirectory(prefix="interlingua-") as folder:
+    # The child imports from where this process does, so stages of any package are found.
+    client = dg.PipesSubprocessClient(env={"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)})
+    with tempfile.TemporaryDirectory(prefix="interlingua-") as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore", dg.PreviewWarning)  # of Dagster's, about its own parts
         note = Path(folder) / "note.txt"
+        extras = {"spec": spec.to_json(), "note": str(note)}
         try:
-            # The child imports from where this process does, so stages of any package are found.
-            dg.PipesSubprocessClient(env={"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}).run(
-                command=COMMAND, context=context, extras={"spec": spec.to_json(), "note": str(note)}
-            )
+            client.run(command=COMMAND, context=context.op_execution_context, extras=extras)
         except DagsterPipesExecutionError as error:
             raise StageFailed(note.read_text() if note.exists() else death(spec, error)) from None
     return store.get(spec.stage, spec.fingerprint), False

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import sys
 from collections.abc import Iterator, Sequence
 
 import dagster as dg
@@ -12,6 +13,7 @@ from assets.engine.materialise import materialise
 from assets.engine.planner import Planner
 from assets.engine.runs import own
 from assets.engine.shown import check_specs, definition
+from assets.engine.warehouse import build_warehouse
 from pipeline import study as studies
 from pipeline.graph import Graph
 from pipeline.stage import Stage
@@ -27,10 +29,11 @@ def build(project: Project, declared: Sequence[Asset]) -> list[dg.AssetsDefiniti
     planner = Planner(project, Graph(one.stage for one in declared))
     partitions = partitions_of(project)
     readable = list(readable_studies(project))
-    return [
+    stages = [
         build_one(one, planner, partitions, code_version(one.stage, planner.graph, readable))
         for one in declared
     ]
+    return [*stages, build_warehouse(project, partitions, planner.graph.stages)]
 
 
 def partitions_of(project: Project) -> dg.StaticPartitionsDefinition:
@@ -63,6 +66,12 @@ def wanted(stage: Stage, graph: Graph, study: Study) -> list[object]:
         return [str(error)]
 
 
+def describe(stage: Stage) -> str:
+    """What the stage does, then the head of its module: idea, paper with its link, choices made."""
+    module = sys.modules[stage.function.__module__].__doc__ or ""
+    return f"{stage.doc}\n\n{module.strip()}"
+
+
 def build_one(
     one: Asset, planner: Planner, partitions: dg.StaticPartitionsDefinition, version: str
 ) -> dg.AssetsDefinition:
@@ -72,7 +81,7 @@ def build_one(
         partitions_def=partitions,
         group_name=one.group,
         kinds=set(one.kinds),
-        description=one.stage.doc,
+        description=describe(one.stage),
         owners=[OWNER],
         tags={"needs": one.stage.needs, "section": one.stage.section},
         metadata=definition(one.stage),

@@ -120,7 +120,7 @@ def alive(owner: str) -> bool:
 def own(context: dg.AssetExecutionContext) -> None:
     """Write on the run whose process it is, wherever it was launched from, and mend the dead ones."""
     if OWNER_TAG not in context.run.tags:
-        context.instance.add_run_tags(context.run_id, {OWNER_TAG: this_process()})
+        context.instance.add_run_tags(context.run.run_id, {OWNER_TAG: this_process()})
     bury(context.instance)
 
 

@@ -20,6 +20,12 @@ from pipeline.store import Artefact
 PREVIEW_ROWS = 5
 PREVIEW_COLUMNS = 12
 CELL_LENGTH = 60
+NOT_JUDGED = {
+    "passed": False,
+    "blocking": False,
+    "description": "not judged: made before this check; raise the stage's version to judge it",
+    "facts": {},
+}
 COST = {"seconds", "cpu_seconds", "peak_memory_mb", "device", "started"}
 PICTURE_BYTES = 200_000
 MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+!|~$-])")
@@ -194,10 +200,11 @@ def first_line(check: Check) -> str:
 
 def check_results(stage: Stage, artefacts: Sequence[Artefact]) -> list[dg.AssetCheckResult]:
     """Each check over all cells: passed where it passed in each."""
-    return [
-        one_result(check, [(cell(a), a.manifest["checks"][check.name]) for a in artefacts])
-        for check in stage.checks
-    ]
+    return [one_result(check, [(cell(a), verdict(a, check)) for a in artefacts]) for check in stage.checks]
+
+
+def verdict(artefact: Artefact, check: Check) -> Mapping[str, Any]:
+    return artefact.manifest["checks"].get(check.name, NOT_JUDGED)
 
 
 def one_result(check: Check, found: Sequence[tuple[str, Mapping[str, Any]]]) -> dg.AssetCheckResult:
@@ -209,10 +216,16 @@ def one_result(check: Check, found: Sequence[tuple[str, Mapping[str, Any]]]) -> 
     return dg.AssetCheckResult(
         check_name=check.name,
         passed=not failed,
-        severity=dg.AssetCheckSeverity.ERROR if check.blocking else dg.AssetCheckSeverity.WARN,
+        severity=severity(check, failed),
         description="; ".join(lines[:5]) or "nothing to check in this study",
         metadata={"cells": len(found), "cells_failed": len(failed)} | {k: plain(v) for k, v in facts.items()},
     )
+
+
+def severity(check: Check, failed: Sequence[tuple[str, Mapping[str, Any]]]) -> dg.AssetCheckSeverity:
+    """An error stops what is downstream; an artefact that was never judged does not."""
+    judged_bad = any(verdict is not NOT_JUDGED for _, verdict in failed)
+    return dg.AssetCheckSeverity.ERROR if check.blocking and judged_bad else dg.AssetCheckSeverity.WARN
 
 
 def plain(value: Any) -> Any:

@@ -1,5 +1,6 @@
 """The torch modules of matrix factorisation: real vectors, and vectors read through their signs."""
 
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -7,7 +8,7 @@ from torch import Generator, Tensor, nn
 from torch.nn.functional import embedding
 
 Entity = Literal["user", "item"]
-ENTITIES: tuple[Entity, Entity] = ("user", "item")
+Slope = Literal["tanh", "identity"]
 
 
 def table(rows: int, width: int, spread: float, draws: Generator) -> nn.Parameter:
@@ -55,10 +56,10 @@ class Sign(torch.autograd.Function):
         return gradients[0]
 
 
-def signs(x: Tensor, slope: Literal["tanh", "identity"]) -> Tensor:
+def signs(x: Tensor, slope: Slope) -> Tensor:
     """Signs of x in {-1, +1}, 0 giving +1.
 
-    Gradient: of tanh where `slope` is tanh (the authors take the sign of tanh(x) and pass the sign's gradient on
+    Gradient: of tanh where `slope` is tanh (the authors sign tanh(x) and pass the sign's gradient on
     unchanged), 1 where it is identity, so that bits far from zero still move.
     """
     signed = Sign.apply(torch.tanh(x) if slope == "tanh" else x)
@@ -66,26 +67,29 @@ def signs(x: Tensor, slope: Literal["tanh", "identity"]) -> Tensor:
     return signed
 
 
-class SignedFactors(nn.Module):
-    """BinLLM's binarised matrix factorisation: id -> row -> linear layer -> tanh -> sign; logit = <user, item>."""
+@dataclass(frozen=True)
+class SignedForm:
+    """What signed factors are made of; the words are explained where a study sets them."""
 
-    def __init__(
-        self,
-        n_rows: tuple[int, int],
-        width: int,
-        layer: Literal["separate", "shared", "none"],
-        slope: Literal["tanh", "identity"],
-        logits: Literal["raw", "scaled"],
-        draws: Generator,
-    ) -> None:
+    width: int
+    spread: float
+    layer: Literal["separate", "shared", "none"]
+    slope: Slope
+    logits: Literal["raw", "scaled"]
+
+
+class SignedFactors(nn.Module):
+    """BinLLM's binarised factorisation: id -> row -> linear layer -> tanh -> sign; logit = <user, item>."""
+
+    def __init__(self, n_users: int, n_items: int, form: SignedForm, draws: Generator) -> None:
         super().__init__()
-        self.slope: Literal["tanh", "identity"] = slope
-        self.user, self.item = (table(n, width, 1.0, draws) for n in n_rows)
-        first = linear(width, draws) if layer != "none" else nn.Identity()
-        second = linear(width, draws) if layer == "separate" else first
-        self.user_layer, self.item_layer = first, second
-        self.scale = nn.Parameter(torch.tensor(width**-0.5)) if logits == "scaled" else None
-        self.offset = nn.Parameter(torch.zeros(())) if logits == "scaled" else None
+        self.slope: Slope = form.slope
+        self.user, self.item = (table(n, form.width, form.spread, draws) for n in (n_users, n_items))
+        self.user_layer = nn.Identity() if form.layer == "none" else linear(form.width, draws)
+        self.item_layer = linear(form.width, draws) if form.layer == "separate" else self.user_layer
+        scaled = form.logits == "scaled"
+        self.scale = nn.Parameter(torch.tensor(form.width**-0.5)) if scaled else None
+        self.offset = nn.Parameter(torch.zeros(())) if scaled else None
 
     def reach(self, entity: Entity, ids: Tensor | None = None) -> Tensor:
         """What is signed, before tanh, (n, width): of the ids (n,), or of all."""
@@ -98,14 +102,17 @@ class SignedFactors(nn.Module):
         One draw decides for the user's bit and the item's, as in the authors' code.
         """
         x, y = self.reach("user", user), self.reach("item", item)
-        if share <= 0:
-            product = torch.tanh(x) * torch.tanh(y)
-        else:
-            product = signs(x, self.slope) * signs(y, self.slope)
-        if 0 < share < 1:
-            soft = torch.rand(product.shape, generator=draws) >= share
-            product = torch.where(soft, torch.tanh(x) * torch.tanh(y), product)
+        if share >= 1:
+            return self.logits(self.signed(x, y).sum(1))
+        product = torch.tanh(x) * torch.tanh(y)
+        if share > 0:
+            chosen = torch.rand(product.shape, generator=draws) < share
+            product = torch.where(chosen, self.signed(x, y), product)
         return self.logits(product.sum(1))
+
+    def signed(self, x: Tensor, y: Tensor) -> Tensor:
+        """Products of signs, bit by bit (n, width)."""
+        return signs(x, self.slope) * signs(y, self.slope)
 
     def logits(self, product: Tensor) -> Tensor:
         """Inner products (n,) as they are, or on the learnt scale."""
@@ -114,8 +121,7 @@ class SignedFactors(nn.Module):
 
 def linear(width: int, draws: Generator) -> nn.Linear:
     """torch's own initialisation of a square layer, from our draws: uniform within 1/sqrt(width)."""
-    layer = nn.utils.skip_init(nn.Linear, width, width)
-    bound = width**-0.5
+    layer, bound = nn.Linear(width, width), width**-0.5
     with torch.no_grad():
         for parameter in layer.parameters():
             parameter.uniform_(-bound, bound, generator=draws)

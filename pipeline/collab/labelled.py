@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pipeline.stage import Artefact, Draft, Input, Verdict
 
 TRACK = "ctr"
+BLOCK = 65_536  # pairs scored at once
 Floats = NDArray[np.float64]
 
 
@@ -40,14 +41,14 @@ def part_of(examples: pl.DataFrame, part: str) -> Labelled:
 
 
 def train_and_valid(examples: pl.DataFrame) -> tuple[Labelled, Labelled]:
-    """Training and validation rows. Raises ValueError where validation cannot choose or there is nothing to learn."""
+    """Training and validation rows. Raises ValueError where there are none to learn from or to choose by."""
     train, valid = part_of(examples, "train"), part_of(examples, "valid")
     if not len(train.label):
         raise ValueError("the split has no training rows; give `train` a larger share of the time")
     if len(np.unique(valid.label)) < 2:
         raise ValueError(
             f"the {len(valid.label)} validation rows do not hold both liked and disliked items, "
-            "so no setting can be chosen on them; give `valid` a larger share, or lower the rating that counts as liked"
+            "so no setting can be chosen on them; give `valid` a larger share of the time"
         )
     return train, valid
 
@@ -57,9 +58,7 @@ def known(examples: pl.DataFrame) -> Known:
     train = part_of(examples, "train")
     in_histories = examples["history"].explode(empty_as_null=False).max()
     n_users, n_items = top(examples["user"].max()) + 1, max(top(examples["item"].max()), top(in_histories)) + 1
-    return Known(
-        np.bincount(train.user, minlength=n_users) > 0, np.bincount(train.item, minlength=n_items) > 0
-    )
+    return Known(np.bincount(train.user, minlength=n_users) > 0, np.bincount(train.item, minlength=n_items) > 0)
 
 
 def top(largest: Any) -> int:
@@ -92,9 +91,23 @@ def as_pairs(
     )
 
 
+def inner(users: NDArray[Any], items: NDArray[Any], user: NDArray[Any], item: NDArray[Any]) -> Floats:
+    """Inner products (n,) of the rows users[user] and items[item], a block at a time to bound memory."""
+    found = np.empty(len(user))
+    for start in range(0, len(user), BLOCK):
+        rows = slice(start, start + BLOCK)
+        found[rows] = np.einsum("nd,nd->n", users[user[rows]].astype(np.float64), items[item[rows]])
+    return found
+
+
 def sigmoid(logit: Floats) -> Floats:
     """P(label = 1) of logits (n,), without overflow."""
     return np.exp(-np.logaddexp(0.0, -logit))
+
+
+def mean_where_cold(rows: NDArray[Any], seen: NDArray[np.bool_]) -> NDArray[Any]:
+    """Rows (n, d) with the mean of the seen rows in place of those never trained."""
+    return np.where(seen[:, None], rows, rows[seen].mean(0)).astype(rows.dtype)
 
 
 def cold_counts(examples: pl.DataFrame, seen: Known) -> dict[str, int]:
@@ -116,9 +129,7 @@ def every_pair_scored_once(draft: Draft, inputs: Mapping[str, Input], settings: 
     wanted = held_out(split.table("examples"))["row"].sort()
     pairs = draft.read("pairs")
     wrong = sorted(
-        str(method)
-        for (method,), rows in pairs.group_by("method")
-        if not rows["row"].sort().equals(wanted)
+        str(method) for (method,), rows in pairs.group_by("method") if not rows["row"].sort().equals(wanted)
     )
     missing = ["every method"] if len(wanted) and not pairs.height else []
     return Verdict(not wrong + missing, ", ".join(wrong + missing), {"held_out_rows": len(wanted)})

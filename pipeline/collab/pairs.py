@@ -12,13 +12,14 @@ are split and the last bits differ from machine to machine, and steps this small
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import polars as pl
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -98,6 +99,21 @@ def fit_pairs(
             counting.advance(1, f"best {fit.best:.4f}")
     model.load_state_dict(best)
     return fit
+
+
+def curve_table(trials: Mapping[str, Fit]) -> pl.DataFrame:
+    """Loss and validation AUC of every trial's epochs as a `curve` table; the phase is the candidate."""
+    rows = [(phase, *point) for phase, fit in trials.items() for point in fit.curve]
+    return pl.DataFrame(rows, schema=["phase", "step", "metric", "value"], orient="row")
+
+
+def search_table(method: str, trials: Mapping[str, Fit]) -> pl.DataFrame:
+    """The trials as a `search` table; the first of the best is chosen."""
+    kept = max(trials, key=lambda candidate: trials[candidate].best)
+    rows = [
+        (method, candidate, fit.best, fit.best_epochs, candidate == kept) for candidate, fit in trials.items()
+    ]
+    return pl.DataFrame(rows, schema=["method", "candidate", "valid_auc", "epochs", "chosen"], orient="row")
 
 
 def adam(model: nn.Module, how: Fitting) -> torch.optim.Adam:

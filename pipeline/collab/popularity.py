@@ -28,7 +28,7 @@ class PopularitySettings(Settings):
 
 def likes(train: Labelled, n_items: int) -> NDArray[np.float64]:
     """Training rows with label 1 of every item (n_items,); 0 for an item without any."""
-    return np.bincount(train.item, train.label, n_items)
+    return np.bincount(train.item[train.label == 1], minlength=n_items).astype(np.float64)
 
 
 @stage(

@@ -14,15 +14,15 @@ from typing import Literal
 import dataframely as dy
 import polars as pl
 
-from pipeline.data.importers.tables import (
+from pipeline.data.importers.columns import (
     Events,
     InteractionsFile,
     ItemsFile,
-    Reading,
     ReviewsFile,
     TableFile,
     UsersFile,
 )
+from pipeline.data.importers.tables import Reading
 from pipeline.schema import PARTS, Quarantine, empty
 
 PART_NAMES = {"training": "train", "val": "valid", "validation": "valid", "dev": "valid"}
@@ -344,4 +344,4 @@ def findings(quarantine: pl.DataFrame, first_rows: int = 3) -> list[str]:
 
 def shown(numbers: list[int], values: list[str | None]) -> str:
     pairs = zip(numbers, values, strict=True)
-    return ", ".join(f"row {n}" + (f" {value!r}" if value is not None else "") for n, value in pairs)
+    return ", ".join(f"row {n}" + (f" ({value})" if value is not None else "") for n, value in pairs)

@@ -17,15 +17,8 @@ from pydantic import BeforeValidator, Field, model_validator
 from pipeline.data import contract, sources
 from pipeline.data.contract import Judged
 from pipeline.data.importers import movielens
-from pipeline.data.importers.tables import (
-    InteractionsFile,
-    ItemsFile,
-    ReviewsFile,
-    TableError,
-    UsersFile,
-    as_list,
-    read,
-)
+from pipeline.data.importers.columns import InteractionsFile, ItemsFile, ReviewsFile, UsersFile, as_list
+from pipeline.data.importers.tables import TableError, read
 from pipeline.schema import Interactions, Items, Quarantine, Reviews, Users, empty
 from pipeline.stage import Check, Draft, Settings, Verdict, stage
 from pipeline.store import Artefact
@@ -57,28 +50,26 @@ class DatasetSettings(Settings):
         0.05, ge=0, le=1, description="a table with a larger share of refused rows stops the study"
     )
     title_length: int = Field(300, ge=1, description="titles are cut after so many characters")
-    text_length: int = Field(
-        4000, ge=1, description="descriptions and reviews are cut after it"
-    )
+    text_length: int = Field(4000, ge=1, description="descriptions and reviews are cut after it")
     leading_article: bool = Field(
         False, description="`Matrix, The` becomes `The Matrix`; MovieLens has it on unless the study says false"
     )
 
-    @model_validator(mode="after")
-    def tables_where_needed(self) -> "DatasetSettings":
-        given = [name for name in ("interactions", "items", "users") if getattr(self, name)]
-        if self.importer == "tables" and not self.interactions:
-            raise ValueError("the importer `tables` needs `interactions`: a file and its columns")
-        if self.importer != "tables" and given:
-            raise ValueError(f"the importer {self.importer!r} knows its files; leave out {', '.join(given)}")
-        return self
+    @model_validator(mode="before")
+    @classmethod
+    def published_set(cls, written: Any) -> Any:
+        """A published set brings its files and columns; what the study writes goes first."""
+        if not isinstance(written, dict):
+            return written
+        return {**movielens.TABLES.get(written.get("importer", ""), {}), **written}
 
-    def resolved(self) -> "DatasetSettings":
-        """With the files and columns of a published set filled in."""
-        if self.importer == "tables":
-            return self
-        own = self.model_dump(exclude_unset=True) | {"importer": "tables"}
-        return DatasetSettings.model_validate({**movielens.TABLES[self.importer], **own})
+    @model_validator(mode="after")
+    def one_clock(self) -> "DatasetSettings":
+        if not self.interactions:
+            raise ValueError("the importer `tables` needs `interactions`: a file and its columns")
+        if len({table.columns.at is None for table in (*self.interactions, *self.reviews)}) > 1:
+            raise ValueError("all files of interactions and reviews need a time (`at`), or all an `order`")
+        return self
 
 
 def quarantine_share(draft: Draft, inputs: Mapping[str, Any], settings: DatasetSettings) -> Verdict:
@@ -134,7 +125,7 @@ def references_hold(draft: Draft, inputs: Mapping[str, Any], settings: DatasetSe
 )
 def dataset(source: Artefact, settings: DatasetSettings, out: Draft) -> None:
     """Interactions, items, users and reviews, each row judged by the contract; refused rows with reasons."""
-    tables, facts = build(settings.resolved(), sources.files(source, out.root))
+    tables, facts = build(settings, sources.files(source, out.root))
     for name, frame in tables.items():
         out.table(name, frame)
     out.metric(**facts)

@@ -7,46 +7,28 @@ folder first and the public address last. Local files are never copied: their pa
 their hash is part of the artefact's identity, so a changed file makes everything stale that was made of it.
 """
 
-import fnmatch
-import hashlib
-import http.client
 import json
 import re
 import shutil
-import stat
 import subprocess
 import sys
-import tarfile
 import tempfile
-import urllib.error
-import urllib.request
-import zipfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
-from typing import IO, Annotated, Any
-from urllib.parse import unquote, urlsplit
+from typing import Annotated, Any
+from urllib.parse import urlsplit
 
-from filelock import FileLock
 from pydantic import BeforeValidator, Field
 
+from pipeline.data.archives import LIMIT, SourceError, is_archive, matches, members
+from pipeline.data.downloads import fetch_url, locked
 from pipeline.stage import Check, Draft, Settings, Verdict, hash_file, stage
 from pipeline.store import Artefact, write_atomic
 from pipeline.study import nearest
 
-CHUNK = 1 << 20
-ATTEMPTS = 4  # of one download; each goes on where the last one broke off
-TIMEOUT = 60.0  # seconds without a byte
-LIMIT = 64 * 2**30  # bytes of one download or one archive's members, unless a caller says otherwise
-MOST_MEMBERS = 100_000
 WHEEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9.+!_-]*")
 HUB = re.compile(r"(?P<kind>datasets/)?(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[^/]+))?/(?P<path>.+)")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-
-
-class SourceError(RuntimeError):
-    """Bytes that could not be had; the message says from where, why, and what to do."""
 
 
 class WrongHash(SourceError):
@@ -190,200 +172,6 @@ def fetch_hub(rest: str, cache: Path) -> Path:
             "the network, or add a local path to `locations`"
         ) from error
     return Path(path)
-
-
-# --- https -------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a server says about the bytes that it is going to send."""
-
-    resumed: bool
-    total: int | None
-    tag: str
-
-
-def fetch_url(url: str, cache: Path, limit: int = LIMIT) -> Path:
-    """Download into the cache, going on where an earlier attempt broke off. Kept until it is deleted."""
-    name = PurePosixPath(unquote(urlsplit(url).path)).name or "download"
-    folder = cache / "https" / hashlib.sha256(url.encode()).hexdigest()[:16]
-    with locked(folder):
-        file = folder / name
-        if not file.exists():
-            folder.mkdir(parents=True, exist_ok=True)
-            download(url, file, limit)
-        return file
-
-
-def download(url: str, file: Path, limit: int) -> None:
-    part = file.with_name(file.name + ".part")
-    for attempt in range(1, ATTEMPTS + 1):
-        try:
-            receive(url, part, limit)
-            part.replace(file)
-            tag_file(part).unlink(missing_ok=True)
-            return
-        except urllib.error.HTTPError as error:
-            if error.code == 416:  # the part is not a beginning of what is there now
-                part.unlink(missing_ok=True)
-            elif error.code < 500 or attempt == ATTEMPTS:
-                raise SourceError(f"{url}: the server answers {error.code} {error.reason}") from error
-        except (OSError, http.client.HTTPException) as error:
-            if attempt == ATTEMPTS:
-                have = part.stat().st_size if part.exists() else 0
-                raise SourceError(
-                    f"{url}: {error or type(error).__name__}. {have:,} bytes are kept; run again to go on, "
-                    "or add a local path to `locations`"
-                ) from error
-    raise SourceError(f"{url}: the server refuses every range of the file")
-
-
-def receive(url: str, part: Path, limit: int) -> None:
-    """Append what is missing to `part`, or start it again where the server's file is another one."""
-    have = part.stat().st_size if part.exists() else 0
-    tag = tag_file(part).read_text() if have and tag_file(part).exists() else ""
-    headers = {"Range": f"bytes={have}-", "If-Range": tag} if tag else {}
-    request = urllib.request.Request(url, headers={"User-Agent": "interlingua", **headers})
-    with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
-        if urlsplit(url).scheme == "https" and urlsplit(response.url).scheme != "https":
-            raise SourceError(f"{url}: it redirects to {response.url}, which is not https")
-        answer = understand(response)
-        if answer.total is not None and answer.total > limit:
-            raise SourceError(too_large(url, answer.total, limit))
-        tag_file(part).write_text(answer.tag)
-        with part.open("ab" if answer.resumed else "wb") as sink:
-            written = copy(response, sink, limit - (have if answer.resumed else 0), url)
-    size = written + (have if answer.resumed else 0)
-    if answer.total is not None and size != answer.total:
-        raise ConnectionError(f"the connection broke off after {size:,} of {answer.total:,} bytes")
-
-
-def understand(response: Any) -> Answer:
-    etag = response.headers.get("ETag", "")
-    tag = response.headers.get("Last-Modified", "") if not etag or etag.startswith("W/") else etag
-    resumed = response.status == 206
-    length = response.headers.get("Content-Range", "").rpartition("/")[2] if resumed else None
-    length = length or response.headers.get("Content-Length", "")
-    return Answer(resumed, int(length) if length.isdigit() else None, tag)
-
-
-def tag_file(part: Path) -> Path:
-    """Beside a partial file: the server's name for the version it is a part of."""
-    return part.with_name(part.name + ".tag")
-
-
-def copy(source: IO[bytes], sink: IO[bytes], limit: int, what: str) -> int:
-    """Copy and count bytes. Raises SourceError past the limit, whatever size was promised."""
-    written = 0
-    while chunk := source.read(CHUNK):
-        written += len(chunk)
-        if written > limit:
-            raise SourceError(too_large(what, written, limit))
-        sink.write(chunk)
-    return written
-
-
-def too_large(what: str, size: int, limit: int) -> str:
-    return f"{what}: {size:,} bytes or more, over the limit of {limit:,}. Raise `max_gigabytes` if it is meant"
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """One process at a time fetches a thing; the others wait and find it."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_name(folder.name + ".lock")):
-        yield
-
-
-# --- archives ----------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Member:
-    """One entry of a zip or tar archive that holds bytes."""
-
-    name: str
-    size: int
-    plain: bool
-    entry: zipfile.ZipInfo | tarfile.TarInfo
-
-
-def is_archive(path: Path) -> bool:
-    return path.is_file() and (zipfile.is_zipfile(path) or tarfile.is_tarfile(path))
-
-
-def members(path: Path, pattern: str | tuple[str, ...], into: Path, limit: int = LIMIT) -> list[Path]:
-    """Extract the members that match, under their own paths, into a folder. Returns them, sorted.
-
-    Raises SourceError for names that lead outside the folder, links, devices, too many bytes, no match.
-    """
-    with opened(path) as archive:
-        entries = list(entries_of(archive))
-        chosen = [m for m in entries if matches(m.name, as_tuple(pattern))]
-        if not chosen:
-            names = [m.name for m in entries]
-            raise SourceError(f"{path.name}: no member matches {pattern!r}{nearest(str(pattern), names[:200])}")
-        refuse_unsafe(path, chosen, limit)
-        for member in chosen:
-            target = into / member.name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with read_member(archive, member) as source, target.open("wb") as sink:
-                limit -= copy(source, sink, limit, f"{path.name}: {member.name}")
-    return sorted(into / member.name for member in chosen)
-
-
-def matches(name: str, patterns: tuple[str, ...]) -> bool:
-    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
-
-
-@contextmanager
-def opened(path: Path) -> Iterator[zipfile.ZipFile | tarfile.TarFile]:
-    try:
-        archive = zipfile.ZipFile(path) if zipfile.is_zipfile(path) else tarfile.open(path)  # noqa: SIM115
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
-        raise SourceError(f"{path.name}: no zip or tar archive that can be read ({error})") from error
-    with archive:
-        yield archive
-
-
-def entries_of(archive: zipfile.ZipFile | tarfile.TarFile) -> Iterator[Member]:
-    if isinstance(archive, zipfile.ZipFile):
-        for info in archive.infolist():
-            kind = stat.S_IFMT(info.external_attr >> 16)
-            if not info.is_dir():
-                yield Member(info.filename, info.file_size, kind in (0, stat.S_IFREG), info)
-        return
-    for entry in archive:
-        if not entry.isdir():
-            yield Member(entry.name.removeprefix("./"), entry.size, entry.isreg(), entry)
-
-
-def read_member(archive: zipfile.ZipFile | tarfile.TarFile, member: Member) -> IO[bytes]:
-    if isinstance(archive, zipfile.ZipFile) and isinstance(member.entry, zipfile.ZipInfo):
-        return archive.open(member.entry)
-    source = archive.extractfile(member.entry)  # type: ignore[union-attr, arg-type]
-    assert source is not None, "only plain files are read"
-    return source
-
-
-def refuse_unsafe(path: Path, chosen: list[Member], limit: int) -> None:
-    if len(chosen) > MOST_MEMBERS:
-        raise SourceError(f"{path.name}: {len(chosen):,} members, over the limit of {MOST_MEMBERS:,}")
-    for member in chosen:
-        if escapes(member.name):
-            raise SourceError(f"{path.name}: member {member.name!r} leads out of the folder; nothing was taken")
-        if not member.plain:
-            raise SourceError(f"{path.name}: member {member.name!r} is a link or device; nothing was taken")
-    total = sum(member.size for member in chosen)
-    if total > limit:
-        raise SourceError(too_large(f"{path.name} unpacked", total, limit))
-
-
-def escapes(name: str) -> bool:
-    """True for names that are absolute, climb upwards, or mean something to another system."""
-    parts = PurePosixPath(name.replace("\\", "/")).parts
-    return not parts or parts[0] == "/" or ".." in parts or ":" in parts[0] or "\0" in name
 
 
 # --- local files -------------------------------------------------------------------------------------------

@@ -3,18 +3,20 @@
     interactions -> parts (by time, per user, or as published) -> liked or not -> histories -> caps -> examples
 
 A history holds only what the user did strictly earlier than the example, in any part: a row of the test part
-may show a test row of an hour before, as a running system would. Rows of one second are no history of each other.
-Caps choose users, then rows, by a hash of what the row is: never by its label, and whatever the order of rows.
+may show a test row of an hour before, as a running system would. Rows of one second are no history of each
+other. Caps choose users, then rows, by a hash of what the row is: never by its label, and whatever the order
+of rows.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import polars as pl
-import pyarrow as pa
 from pydantic import Field, model_validator
 
+from pipeline.data.histories import slices, with_histories
+from pipeline.data.negatives import mixed, with_negatives
 from pipeline.schema import PARTS, Examples
 from pipeline.stage import Check, Draft, Settings, Verdict, stage
 from pipeline.store import Artefact
@@ -23,8 +25,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
-ROWS_AT_ONCE = 500_000  # histories gathered together; bounds memory
-DRAWS = 64  # of one negative, before the user is taken to have used nearly everything
+
+TRAIN_LOOKED_AT = 300_000  # rows of the train part whose histories the check recomputes
 
 
 class SplitError(ValueError):
@@ -34,13 +36,14 @@ class SplitError(ValueError):
 class SplitSettings(Settings):
     kind: Literal["time", "per_user", "published"] = Field(
         "time",
-        description="time: everything before one moment is learnt from; per_user: each user's last rows are held "
-        "out, for sources whose order is counted per user; published: the source's own parts",
+        description="time: everything before one moment is learnt from; per_user: each user's last rows are "
+        "held out, for sources whose order is counted per user; published: the source's own parts",
     )
     valid_share: float = Field(0.1, gt=0, lt=1, description="share of rows, just before the test part")
     test_share: float = Field(0.1, gt=0, lt=1, description="share of rows, the latest")
     like_at_least: float | None = Field(
-        None, description="smallest rating that is a like; absent where there are no ratings: all rows are likes"
+        None,
+        description="smallest rating that is a like; absent where there are no ratings: all rows are likes",
     )
     history: int = Field(50, ge=0, description="longest history kept")
     min_history: int = Field(
@@ -99,9 +102,9 @@ def require_global_order(interactions: pl.DataFrame) -> None:
     distinct = interactions["at"].n_unique()
     if interactions.height > 2 * distinct:
         raise SplitError(
-            f"the source has an order, not a time, and {interactions.height:,} rows share {distinct:,} places of "
-            "it, so it seems to be counted per user: use kind: per_user, or kind: published where the source "
-            "has its own parts"
+            f"the source has an order, not a time, and {interactions.height:,} rows share {distinct:,} places "
+            "of it, so it seems to be counted per user: use kind: per_user, or kind: published where the "
+            "source has its own parts"
         )
 
 
@@ -114,7 +117,7 @@ def cut_by_time(interactions: pl.DataFrame, settings: SplitSettings) -> pl.DataF
 
 
 def cut_per_user(interactions: pl.DataFrame, settings: SplitSettings) -> pl.DataFrame:
-    """Each user's last rows, by share and at least one of each; a user of fewer than three is only learnt from."""
+    """Each user's last rows, by share, at least one of each; who has fewer than three is only learnt from."""
     rank = pl.col("at").rank("min").over("user") - 1
     rows = pl.len().over("user")
     test = (rows * settings.test_share).ceil()
@@ -128,7 +131,7 @@ def part_by(later: pl.Expr, last: pl.Expr) -> pl.Expr:
     return pl.when(last).then(pl.lit("test")).when(later).then(pl.lit("valid")).otherwise(pl.lit("train"))
 
 
-# --- labels and negatives ----------------------------------------------------------------------------------
+# --- labels ------------------------------------------------------------------------------------------------
 
 
 def labelled(interactions: pl.DataFrame, settings: SplitSettings) -> pl.DataFrame:
@@ -143,25 +146,223 @@ def labelled(interactions: pl.DataFrame, settings: SplitSettings) -> pl.DataFram
         return interactions.with_columns(label=pl.lit(1, dtype=pl.UInt8))
     if settings.like_at_least is None:
         low, high = interactions["rating"].min(), interactions["rating"].max()
-        raise SplitError(f"ratings run from {low:g} to {high:g}: set like_at_least, the smallest that is a like")
+        raise SplitError(
+            f"ratings run from {low:g} to {high:g}: set like_at_least, the smallest that is a like"
+        )
     return interactions.with_columns(label=(pl.col("rating") >= settings.like_at_least).cast(pl.UInt8))
 
 
-def with_negatives(rows: pl.DataFrame, clock: str, per_positive: int, seed: int) -> pl.DataFrame:
-    """The rows and, for each like, rows of label 0 at the same moment, numbered after the last row.
+# --- caps --------------------------------------------------------------------------------------------------
 
-    Items are drawn evenly from those that were there before: interacted with, by anybody, strictly earlier
-    (where the source has only an order: in the train part). Never one that the user had used by then. A draw
-    hangs on seed, user, item and time alone, so other rows and their order change it only through what was
-    there. A user who had used nearly everything gets fewer; none are drawn twice at one moment.
+
+def capped(rows: pl.DataFrame, most: int | None, per_user: int | None, salt: int) -> pl.DataFrame:
+    """At most `most` rows: whole users in the order of a hash, `per_user` rows of each by a hash of the row.
+
+    A last user who would be left with one row of several is left out, so that no user's classes are cut away.
     """
-    likes = rows.filter(pl.col("label") == 1)
-    pool = Pool(rows, by_order=clock == "order")
-    asked = likes.select(pl.all().repeat_by(per_positive).explode()) if per_positive > 1 else likes
-    draw = np.tile(np.arange(per_positive, dtype=np.uint64), likes.height)
-    items = pool.draw(asked, draw, seed)
-    drawn = asked.with_columns(item=pl.Series(items, dtype=pl.Int64), label=pl.lit(0, dtype=pl.UInt8))
-    drawn = drawn.filter(pl.col("item") >= 0).cast({"item": pl.UInt32})
-    drawn = drawn.unique(["user", "item", "at"], keep="first", maintain_order=True)
-    numbers = pl.int_range(rows.height, rows.height + drawn.height, dtype=pl.UInt32, eager=True)
-    return pl.concat([rows, drawn.with_columns(row=numbers)])
+    user, item, at = (rows[name].to_numpy() for name in ("user", "item", "at"))
+    hashed = rows.with_columns(
+        of_user=mixed(salt, user), of_row=mixed(salt, user, item, at), had=pl.len().over("user")
+    ).sort("of_user", "user", "of_row", "row")
+    if per_user is not None:
+        hashed = hashed.filter(pl.int_range(pl.len()).over("user") < per_user)
+    if most is not None and most < hashed.height:
+        hashed = hashed.head(most)
+        alone = (pl.len().over("user") == 1) & (pl.col("had") > 1)
+        hashed = hashed.filter(~alone | (pl.lit(most) == 1))
+    return hashed.drop("of_user", "of_row", "had").sort("row")
+
+
+# --- all together ------------------------------------------------------------------------------------------
+
+
+def examples(
+    interactions: pl.DataFrame, settings: SplitSettings, clock: str
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """(examples, interactions with part and label). Raises SplitError."""
+    known = labelled(parts(interactions.sort("row"), settings, clock), settings)
+    known = known.select("row", "part", "user", "item", "label", "at")
+    rows = known
+    if settings.negatives_per_positive:
+        rows = with_negatives(known, clock, settings.negatives_per_positive, settings.negative_seed)
+    train = rows.filter(part="train")
+    found = pl.concat([train, *(held_out(rows, known, part, settings) for part in PARTS[1:])]).sort("row")
+    for name in ("user", "item"):
+        seen = train.group_by(name).agg(pl.len().cast(pl.UInt32).alias(f"{name}_seen"))
+        found = found.join(seen, on=name, how="left", maintain_order="left").with_columns(
+            pl.col(f"{name}_seen").fill_null(0)
+        )
+    return with_histories(found, known, settings.history), known
+
+
+def held_out(rows: pl.DataFrame, known: pl.DataFrame, part: str, settings: SplitSettings) -> pl.DataFrame:
+    """The rows of the valid or test part that stay after `min_history` and the caps."""
+    held = rows.filter(pl.col("part") == part)
+    if settings.min_history:
+        lengths = with_histories(held, known, settings.min_history)["history"].list.len()
+        held = held.filter(lengths >= settings.min_history)
+    most = settings.valid_rows if part == "valid" else settings.test_rows
+    return capped(held, most, settings.rows_per_user, salt=PARTS.index(part))
+
+
+def facts(rows: pl.DataFrame, known: pl.DataFrame) -> dict[str, Any]:
+    """Sizes and shares of each part."""
+    found: dict[str, Any] = {}
+    for part in PARTS:
+        held = rows.filter(pl.col("part") == part)
+        classes = held.group_by("user").agg(pl.col("label").n_unique())
+        found |= {
+            f"{part}_rows": held.height,
+            f"{part}_rows_before_caps": known.filter(pl.col("part") == part).height,
+            f"{part}_positive_share": share(held["label"] == 1),
+            f"{part}_users": classes.height,
+            f"{part}_two_class_users": classes.filter(pl.col("label") == 2).height,
+            f"{part}_items": held["item"].n_unique(),
+            f"{part}_cold_user_share": share(held["user_seen"] == 0),
+            f"{part}_cold_item_share": share(held["item_seen"] == 0),
+            f"{part}_mean_history": round(float(held["history"].list.len().mean() or 0), 3),  # type: ignore[arg-type]
+            f"{part}_first_at": held["at"].min(),
+        }
+    return found
+
+
+def share(flags: pl.Series) -> float | None:
+    mean = flags.mean()
+    return None if mean is None else round(float(mean), 6)  # type: ignore[arg-type]
+
+
+# --- checks ------------------------------------------------------------------------------------------------
+
+
+def no_future(draft: Draft, inputs: Mapping[str, Any], settings: SplitSettings) -> Verdict:
+    """Training ends before validation and validation before test, and no history holds what came later.
+
+    Recomputed from the dataset's interactions by another way than the split's: every history item must have
+    been used by the user strictly before the example, and the history must be as long as the past allows.
+    Of a large train part, rows evenly spaced are looked at.
+    """
+    rows = draft.read("examples")
+    past = Past(inputs["dataset"].table("interactions"))
+    train = rows.filter(part="train")
+    some = train.gather_every(max(train.height // TRAIN_LOOKED_AT, 1))
+    looked_at = pl.concat([some, rows.filter(pl.col("part") != "train")])
+    faults = sum(past.faults(looked_at[cut], settings.history) for cut in slices(looked_at.height, 100_000))
+    said = overlaps(rows, settings.kind)
+    if faults:
+        said.append(f"{faults:,} histories hold an item of the same moment or later, or lack one from before")
+    return Verdict(not said, "; ".join(said), {"histories_looked_at": looked_at.height})
+
+
+def overlaps(rows: pl.DataFrame, kind: str) -> list[str]:
+    """Where a part begins before the part before it has ended; for a published split nothing is asked."""
+    if kind == "published":
+        return []
+    who = pl.col("user") if kind == "per_user" else pl.lit("all").alias("user")
+    spans = rows.group_by(who, "part").agg(first=pl.col("at").min(), last=pl.col("at").max())
+    said = []
+    for earlier, later in (("train", "valid"), ("train", "test"), ("valid", "test")):
+        pairs = spans.filter(part=earlier).join(spans.filter(part=later), on="user")
+        wrong = pairs.filter(pl.col("last") >= pl.col("first_right")).height
+        if wrong:
+            whom = f" for {wrong:,} users" if kind == "per_user" else ""
+            said.append(f"{later} begins before {earlier} has ended{whom}")
+    return said
+
+
+class Past:
+    """When each user first used each item, and how many interactions were before each moment."""
+
+    def __init__(self, interactions: pl.DataFrame) -> None:
+        uses = interactions.group_by("user", "item").agg(pl.col("at").min()).sort("user", "item")
+        self.used, self.used_at = pairs(uses["user"], uses["item"]), uses["at"].to_numpy()
+        moments = interactions.group_by("user", "at").agg(pl.len().alias("n")).sort("user", "at")
+        before = pl.col("n").cum_sum().over("user") - pl.col("n")
+        self.lengths = moments.select("user", "at", before=before)
+
+    def faults(self, rows: pl.DataFrame, longest: int) -> int:
+        """How many rows have a history item not used strictly before, or not the history's due length."""
+        held = rows.select("row", "user", "at", item="history").explode("item", empty_as_null=False)
+        pair = pairs(held["user"], held["item"])
+        place = np.minimum(np.searchsorted(self.used, pair), self.used.size - 1)
+        early = (self.used[place] == pair) & (self.used_at[place] < held["at"].to_numpy())
+        lengths = rows.join(self.lengths, on=["user", "at"], how="left")
+        due = pl.min_horizontal(pl.col("before").fill_null(0), pl.lit(longest))
+        found = pl.col("history").list.len()
+        wrong = lengths.filter((found != due) | (found != pl.col("history_labels").list.len()))["row"]
+        return pl.concat([held["row"].filter(pl.Series(~early)), wrong]).n_unique()
+
+
+def pairs(user: pl.Series, item: pl.Series) -> "NDArray[np.int64]":
+    """User and item as one number."""
+    return (user.to_numpy().astype(np.int64) << 32) | item.to_numpy()
+
+
+def nothing_lost_or_doubled(draft: Draft, inputs: Mapping[str, Any], settings: SplitSettings) -> Verdict:
+    """Every interaction is in one part, and every example that is not a drawn negative is one interaction."""
+    rows = draft.read("examples")
+    source: Artefact = inputs["dataset"]
+    interactions = source.table("interactions").select("row", "user", "item", "at")
+    real = rows.filter(pl.col("row") < interactions.height)
+    facts = draft.metrics
+    before = sum(facts[f"{part}_rows_before_caps"] for part in PARTS)
+    said = []
+    if rows["row"].n_unique() != rows.height:
+        said.append(f"{rows.height - rows['row'].n_unique():,} rows stand twice")
+    if real.join(interactions, on=["row", "user", "item", "at"], how="anti").height:
+        said.append("examples differ from the interactions that they were made of")
+    if before != interactions.height:
+        said.append(f"{interactions.height:,} interactions went in and {before:,} were given a part")
+    if real.filter(part="train").height != facts["train_rows_before_caps"]:
+        said.append("interactions of the train part are missing from the examples")
+    return Verdict(not said, "; ".join(said), {"drawn_negatives": rows.height - real.height})
+
+
+def two_classes(draft: Draft, inputs: Mapping[str, Any], settings: SplitSettings) -> Verdict:
+    """Every part has likes and others; with one class only, nothing can be ordered or measured."""
+    shares = {part: draft.metrics[f"{part}_positive_share"] for part in PARTS}
+    flat = [part for part, positive in shares.items() if positive in (None, 0.0, 1.0)]
+    said = f"one class or no row in {', '.join(flat)}: is like_at_least {settings.like_at_least} right?"
+    return Verdict(not flat, said if flat else "", {f"{k}_positive_share": v for k, v in shares.items()})
+
+
+# --- the stage ---------------------------------------------------------------------------------------------
+
+
+@stage(
+    "ctr/split",
+    settings=SplitSettings,
+    section="data",
+    version=1,
+    inputs={"dataset": "dataset"},
+    tables={"examples": Examples},
+    checks=(Check(no_future), Check(nothing_lost_or_doubled), Check(two_classes)),
+)
+def split(dataset: Artefact, settings: SplitSettings, out: Draft) -> None:
+    """Labelled rows to learn from and to predict, each with the history that was known before it."""
+    clock = dataset.metrics["clock"]
+    rows, known = examples(dataset.table("interactions"), settings, clock)
+    out.table("examples", rows)
+    out.metric(**facts(rows, known))
+    out.picture("timeline", timeline(known, clock))
+
+
+COLOURS = {"train": "#4c72b0", "valid": "#dd8452", "test": "#55a868"}
+
+
+def timeline(known: pl.DataFrame, clock: str, bins: int = 80) -> "Figure":
+    """Interactions over time, by part."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 2.6))
+    axes = figure.subplots()
+    edges = np.linspace(float(known["at"].min()), float(known["at"].max()) + 1, bins + 1)  # type: ignore[arg-type]
+    shown = edges.astype("int64").astype("datetime64[s]") if clock == "time" else edges
+    base = np.zeros(bins)
+    for part in PARTS:
+        count, _ = np.histogram(known.filter(part=part)["at"].to_numpy(), edges)
+        axes.stairs(base + count, shown, baseline=base, fill=True, color=COLOURS[part], label=part)
+        base = base + count
+    axes.set(ylabel="interactions", xlabel="" if clock == "time" else "order", ylim=(0, None))
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, ncols=3, loc="upper left", bbox_to_anchor=(0, 1.15))
+    return figure

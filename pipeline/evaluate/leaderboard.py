@@ -87,7 +87,7 @@ def board(found: Sequence[Result], confidence: float) -> pl.DataFrame:
             "part": result.part,
             "metric": result.metric,
             "value": result.value,
-            **bounds(result.draws, confidence),
+            **bounds(result.draws, confidence, result.users),
             "seed_deviation": float(np.std(result.by_seed, ddof=1)) if len(result.seeds) > 1 else None,
             "seeds": len(result.seeds),
             "users": result.users,
@@ -99,8 +99,8 @@ def board(found: Sequence[Result], confidence: float) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=empty(Leaderboard).schema)
 
 
-def bounds(draws: Floats, confidence: float) -> dict[str, float]:
-    low, high = statistics.interval(draws, confidence)
+def bounds(draws: Floats, confidence: float, users: int) -> dict[str, float]:
+    low, high = statistics.interval(draws, confidence, users)
     return {"low": float(low), "high": float(high)}
 
 
@@ -161,7 +161,7 @@ def compare(pairs: Sequence[Duel], settings: LeaderboardSettings) -> pl.DataFram
                 "versus_variant": duel.versus.name.variant,
                 "metric": metric,
                 "difference": duel.difference,
-                **bounds(duel.draws, settings.confidence),
+                **bounds(duel.draws, settings.confidence, duel.result.users),
                 "p": raw,
                 "p_holm": corrected,
                 "effect": duel.effect,

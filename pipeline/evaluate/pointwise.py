@@ -143,18 +143,27 @@ def users_of(pairs: pl.DataFrame) -> pl.DataFrame:
 
     The last two are null for a user with any row without a probability.
     """
-    figures = auc_by_user(pairs["user"], pairs["label"], pairs["score"])
-    known = pairs.filter(pl.col("probability").is_not_null().all().over("user"))
-    read = known.select(
-        "user",
-        log_loss=pl.Series(losses(known["label"], known["probability"]), dtype=pl.Float64),
-        accuracy=pl.Series(hits(known["label"], known["probability"]), dtype=pl.Boolean),
+    figures, known = (
+        auc_by_user(pairs["user"], pairs["label"], pairs["score"]),
+        pairs["probability"].is_not_null(),
     )
-    return figures.join(read.group_by("user").mean(), on="user", how="left", maintain_order="left")
+    labels, chances = pairs.filter(known)["label"], pairs.filter(known)["probability"]
+    rows = figures["rows"].to_numpy().astype(np.int64)
+    sorting = np.argsort(pairs["user"].to_numpy(), kind="stable")
+
+    def by_user(values: NDArray[np.generic]) -> pl.Series:
+        every = np.full(pairs.height, np.nan)
+        every[known.to_numpy()] = values
+        sums = np.add.reduceat(every[sorting], np.cumsum(rows) - rows) if len(rows) else every
+        return pl.Series(sums / rows).fill_nan(None)
+
+    return figures.with_columns(
+        log_loss=by_user(losses(labels, chances)), accuracy=by_user(hits(labels, chances))
+    )
 
 
 def measure_users(pairs: pl.DataFrame) -> pl.DataFrame:
-    """Rows of user_metrics for one artefact's pairs, whatever runs and parts it holds; sorted.
+    """Rows of user_metrics for one artefact's pairs, whatever runs and parts it holds.
 
     Rows whose score is not finite are left out; the stage's check names their method and blocks.
     """

@@ -9,6 +9,7 @@ J. R. Stat. Soc. B 69, 2007). A draw is a row of counts: how often each user is 
 the same draws: differences are paired. Nothing here knows a method or a file.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -123,14 +124,24 @@ def bootstrap(measures: Sequence[Measure], users: int, resamples: int, seed: int
     return np.concatenate([np.array(b).reshape(len(measures), -1) for b in blocks], axis=1)
 
 
-def interval(resampled: Floats, confidence: float) -> tuple[Floats, Floats]:
+def interval(resampled: Floats, confidence: float, users: int) -> tuple[Floats, Floats]:
     """Percentile bounds over the last axis; draws with nothing to measure (NaN) are left out.
 
-    Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.
+    The tails are those of the expanded percentile interval (Hesterberg, Am. Stat. 69, 2015), which mends that
+    draws of few `users` vary too little: 2.5 % becomes 1.9 % for 30 users and 2.4 % for 200.
     """
-    tail = (1 - confidence) / 2
+    tail = expanded((1 - confidence) / 2, users)
     low, high = np.nanquantile(resampled, [tail, 1 - tail], axis=-1)
     return low, high
+
+
+def expanded(tail: float, users: int) -> float:
+    """The normal tail as far out as Student's for the deviation of `users` figures; `tail` for one user."""
+    from scipy.special import ndtr, stdtrit
+
+    if users < 2:
+        return tail
+    return float(ndtr(stdtrit(users - 1, tail) * math.sqrt(users / (users - 1))))
 
 
 def shift_test(observed: Floats, resampled: Floats) -> Floats:
@@ -169,12 +180,14 @@ def slack(differences: Floats) -> Floats:
 
 
 def holm(p: Floats) -> Floats:
-    """p-values (k,) corrected for being k questions asked together (Holm, Scand. J. Stat. 6, 1979)."""
-    if not len(p):
-        return np.zeros(0)
-    from statsmodels.stats.multitest import multipletests
+    """p-values (k,) corrected for being k questions asked together (Holm, Scand. J. Stat. 6, 1979).
 
-    return np.asarray(multipletests(p, method="holm")[1])
+    By hand: statsmodels' multipletests sweeps the whole process for garbage at each call, a tenth of a second.
+    """
+    rising = np.argsort(p, kind="stable")
+    corrected = np.empty(len(p))
+    corrected[rising] = np.maximum.accumulate(p[rising] * np.arange(len(p), 0, -1)).clip(max=1)
+    return corrected
 
 
 def effect_size(differences: Floats, weights: Floats) -> float | None:

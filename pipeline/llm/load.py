@@ -12,11 +12,12 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
 from pipeline.data.sources import SourceError, cache, fetch, find_local, hashes, members, scheme
+from pipeline.llm.settings import Precision
 from pipeline.stage import Check, Draft, Input, Settings, Verdict, hash_file, stage
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from transformers import PreTrainedModel
 
-Precision = Literal["auto", "float32", "bfloat16"]
+
 LAYOUT = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
 SENTENCE = "The capital of France is Paris, and the capital of Italy is Rome."
 TRICKY = ("Se7en (1995), 172.16.254.1", " two  spaces\n\nand lines", "Amélie 東京 <|im_start|>")
@@ -155,9 +156,7 @@ def snapshot(rest: str, place: Path) -> Path:
     if not revision:
         raise SourceError(f"hf:{rest}: pin the revision, as hf:{name}@<commit>")
     try:
-        return Path(
-            snapshot_download(name, revision=revision, cache_dir=place, allow_patterns=list(LAYOUT))
-        )
+        return Path(snapshot_download(name, revision=revision, cache_dir=place, allow_patterns=list(LAYOUT)))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise SourceError(f"hf:{rest}: {' '.join(str(error).split())}") from error
 
@@ -208,13 +207,13 @@ def examine(folder: Path) -> dict[str, Any]:
     with torch.inference_mode():
         logits = model(input_ids=ids).logits[0].float()
         hidden = model.base_model(input_ids=ids).last_hidden_state[0]
-        by_hand = hidden @ model.get_output_embeddings().weight.T
+        by_hand = hidden @ output_rows(model).T
         surprise = torch.nn.functional.cross_entropy(logits[:-1], ids[0, 1:])
     return {
         "parameters": sum(weight.numel() for weight in model.parameters()),
         "layers": getattr(config, "num_hidden_layers", None),
         "width": getattr(config, "hidden_size", None),
-        "vocabulary": model.get_output_embeddings().weight.shape[0],
+        "vocabulary": len(output_rows(model)),
         "perplexity": round(float(surprise.exp()), 4),
         "logit_gap": round(float((logits - by_hand.float()).abs().max()), 6),
         "weights_not_finite": sum(int((~weight.isfinite()).sum()) for weight in model.parameters()),
@@ -280,7 +279,16 @@ def load_model(folder: Path, dtype: "torch.dtype") -> "PreTrainedModel":
         model = AutoModelForCausalLM.from_pretrained(
             folder, dtype=dtype, local_files_only=True, use_safetensors=True, attn_implementation="sdpa"
         )
-    return model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
+    place: Any = "cuda" if torch.cuda.is_available() else "cpu"
+    return model.eval().to(place)
+
+
+def output_rows(model: "PreTrainedModel") -> "torch.Tensor":
+    """Weights of the layer that makes logits, (vocabulary, width). Raises ValueError for models without one."""
+    layer: Any = model.get_output_embeddings()
+    if layer is None:
+        raise ValueError("this is no causal language model: it has no output layer")
+    return layer.weight
 
 
 def choose_dtype(precision: Precision) -> "torch.dtype":

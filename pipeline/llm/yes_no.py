@@ -8,14 +8,16 @@ Prompts that begin alike, as those of one user at one time do, share the keys an
 """
 
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from pipeline.llm.load import encode
+from pipeline.llm.load import encode, output_rows
+from pipeline.llm.settings import Loss
 from pipeline.progress import meter
 
 if TYPE_CHECKING:
@@ -39,6 +41,11 @@ class Logits(NamedTuple):
 
     yes: Tensor
     no: Tensor
+
+
+def decide(logits: Logits, loss: Loss) -> Tensor:
+    """The logit of yes that a loss has trained, (n,): the yes logit alone, or its lead over the no logit."""
+    return logits.yes if loss == "yes_logit" else logits.yes - logits.no
 
 
 def answer_ids(tokenizer: "Tokenizer", prompts: Sequence[str], words: tuple[str, str]) -> Answers:
@@ -68,7 +75,11 @@ def resolve(prompt: Ids, with_yes: Ids, with_no: Ids) -> Answers:
 
 
 def score(
-    model: "PreTrainedModel", prompts: Sequence[Ids], answers: Answers, batch_tokens: int = 2048, label: str = ""
+    model: "PreTrainedModel",
+    prompts: Sequence[Ids],
+    answers: Answers,
+    batch_tokens: int = 2048,
+    label: str = "",
 ) -> Logits:
     """Both logits of every prompt, in the order given; the same for every batch size and neighbour.
 
@@ -85,7 +96,7 @@ def score(
 
 def answer_rows(model: "PreTrainedModel", answers: Answers) -> Tensor:
     """The output layer's rows of the two answers, (2, width), float32."""
-    return model.get_output_embeddings().weight[list(answers)].float()
+    return output_rows(model)[list(answers)].float()
 
 
 def read(model: "PreTrainedModel", prompts: Sequence[Ids], budget: int) -> Iterator[tuple[list[int], Tensor]]:
@@ -183,10 +194,8 @@ def read_family(
         yield [family.places[i] for i in batch], states
 
 
-def read_ends(model: "PreTrainedModel", cache: object, ends: Sequence[Ids], shared: int) -> Tensor:
+def read_ends(model: "PreTrainedModel", cache: Any, ends: Sequence[Ids], shared: int) -> Tensor:
     """Last hidden states (n, width) of ends that follow the cached beginning, which is left as it was."""
-    from copy import deepcopy
-
     copies = deepcopy(cache)
     copies.batch_repeat_interleave(len(ends))
     block = pad(ends, model.device)

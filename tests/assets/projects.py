@@ -28,11 +28,14 @@ class Workshop:
 
     project: Project
     declared: list[Asset]
+    on: dg.DagsterInstance | None = None  # in memory, for tests that do not look at the persistent one
 
     @classmethod
-    def at(cls, root: Path, stages: Sequence[Stage] = toy.STAGES) -> "Workshop":
+    def at(
+        cls, root: Path, stages: Sequence[Stage] = toy.STAGES, on: dg.DagsterInstance | None = None
+    ) -> "Workshop":
         shutil.copy(SOURCE_TREE / "dagster.yaml", root)
-        made = cls(Project.here({"INTERLINGUA_ROOT": str(root)}), declared(stages))
+        made = cls(Project.here({"INTERLINGUA_ROOT": str(root)}), declared(stages), on)
         made.write("toy")
         return made
 
@@ -47,11 +50,15 @@ class Workshop:
         return define(self.project, self.declared)
 
     def run(self, study: str = "toy", names: Sequence[str] = ()) -> list[runs.Happening]:
-        """Materialise assets (all of them unless named) on the project's own instance."""
+        """Materialise assets, all of them unless named."""
         chosen = list(names) or [one.stage.name for one in self.declared]
+        if self.on:
+            return list(runs.drive(self.definitions, self.on, study, chosen))
         with runs.instance(self.project, capture=False) as on:
             return list(runs.drive(self.definitions, on, study, chosen))
 
     def computed(self, study: str = "toy", names: Sequence[str] = ()) -> list[str]:
-        """Assets of which something was computed in a run."""
-        return [h.asset for h in self.run(study, names) if h.kind == "made" and h.facts["computed"]]
+        """Assets of which something was computed in a run that has to go well."""
+        happenings = self.run(study, names)
+        assert [h.text for h in happenings if h.kind == "failed"] == [], happenings
+        return [h.asset for h in happenings if h.kind == "made" and h.facts["computed"]]

@@ -12,9 +12,10 @@ import polars as pl
 from pydantic import Field
 
 from pipeline import schema
-from pipeline.evaluate.pointwise import auc
+from pipeline.evaluate.leaderboard import leaderboard
+from pipeline.evaluate.pointwise import user_metrics
 from pipeline.graph import Graph
-from pipeline.stage import Check, Every, Pinned, Settings, Verdict, run, stage
+from pipeline.stage import Check, Pinned, Settings, Verdict, run, stage
 from pipeline.store import Artefact, Store
 from pipeline.study import Study
 
@@ -25,7 +26,6 @@ HOSTILE = (
     "O'Brien; drop table raw.pairs; --",
 )
 BITS = 16
-METRICS = ("auc", "uauc", "log_loss", "accuracy")
 NOISE = {  # of method, variant
     ("means", "default"): 0.9,
     ("popularity", "default"): 2.5,
@@ -240,6 +240,7 @@ def mf(split: Artefact, settings: Empty, out) -> None:
     out.table("pairs", scored(split, "mf", "default", out.seed))
     out.table("curve", curve(["fit"], out.seed))
     out.metric(trainable_parameters=12_345)
+    out.measure(seconds=4.2)
 
 
 @baseline(
@@ -273,6 +274,7 @@ def binary_codes(split: Artefact, settings: Empty, out) -> None:
     out.table("codes", pl.concat(frames))
     out.table("curve", curve(["fit"], out.seed))
     out.table("pairs", scored(split, "binmf", "default", out.seed))
+    out.measure(seconds=21.0)
     out.metric(collisions=2, bits=BITS, trainable_parameters=54_321)
 
 
@@ -363,7 +365,7 @@ def binllm_adapter(
 def adapt(out, phases: Sequence[str]) -> None:
     out.table("curve", curve(phases, out.seed))
     out.metric(trainable_parameters=460_800, tokens_seen=250_000)
-    out.measure(tokens_per_second=757.0)
+    out.measure(tokens_per_second=757.0, seconds=240.0 + 30 * out.seed, peak_memory_mb=2300.0)
 
 
 @stage(
@@ -376,6 +378,7 @@ def adapt(out, phases: Sequence[str]) -> None:
 def tallrec_predictions(adapter: Artefact, split: Artefact, settings: Tuning, out) -> None:
     """Score."""
     out.table("pairs", scored(split, "tallrec", out.variant, out.seed))
+    out.measure(seconds=61.0)
 
 
 @stage(
@@ -388,123 +391,7 @@ def tallrec_predictions(adapter: Artefact, split: Artefact, settings: Tuning, ou
 def binllm_predictions(adapter: Artefact, split: Artefact, settings: Tuning, out) -> None:
     """Score."""
     out.table("pairs", scored(split, "binllm", out.variant, out.seed))
-
-
-@stage(
-    "ctr/user_metrics",
-    settings=Empty,
-    section="evaluate",
-    version=1,
-    inputs={"predictions": Every("pairs")},
-    tables={"user_metrics": schema.UserMetrics},
-    checks=GOOD,
-)
-def user_metrics(predictions: list[Artefact], settings: Empty, out) -> None:
-    """Every user's figures."""
-    pairs = pl.concat([a.table("pairs") for a in predictions])
-    keys = ("track", "method", "variant", "seed", "part", "user")
-    frame = pairs.group_by(*keys, maintain_order=True).agg(
-        rows=pl.len(),
-        positives=pl.col("label").sum(),
-        log_loss=pl.lit(0.6),
-        accuracy=pl.lit(0.6),
-        auc=pl.lit(0.6),
-    )
-    out.table("user_metrics", frame)
-
-
-def figure(pairs: pl.DataFrame, metric: str) -> float:
-    known = pairs.filter(pl.col("probability").is_not_null())
-    if metric == "log_loss":
-        p = known.select(pl.when(pl.col("label") == 1).then("probability").otherwise(1 - pl.col("probability")))
-        return float(-p.to_series().log().mean())  # type: ignore[arg-type, operator]
-    if metric == "accuracy":
-        return float(((known["probability"] >= 0.5) == (known["label"] == 1)).mean())  # type: ignore[arg-type]
-    groups = (
-        [pairs]
-        if metric == "auc"
-        else [g for _, g in pairs.group_by("user", maintain_order=True) if g["label"].n_unique() == 2]
-    )
-    return float(np.mean([auc(g["label"], g["score"]) for g in groups]))
-
-
-def boards(pairs: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Leaderboard and comparisons, with made-up intervals of plausible width."""
-    rows, values = [], {}
-    for (method, variant, part), mine in pairs.group_by("method", "variant", "part", maintain_order=True):
-        for metric in METRICS:
-            if metric in ("log_loss", "accuracy") and mine["probability"].is_null().all():
-                continue
-            by_seed = [figure(one, metric) for _, one in mine.group_by("seed", maintain_order=True)]
-            value, wide = float(np.mean(by_seed)), 0.45 / mine.height**0.5
-            values[method, variant, part, metric] = value
-            rows.append(
-                (
-                    "ctr",
-                    method,
-                    variant,
-                    part,
-                    metric,
-                    value,
-                    max(value - wide, 0),
-                    min(value + wide, 1) if value < 1 else value + wide,
-                    float(np.std(by_seed)) if len(by_seed) > 1 else None,
-                    len(by_seed),
-                    mine["user"].n_unique(),
-                    2,
-                    mine.height,
-                )
-            )
-    names = [(m, v) for m, v, p, k in values if p == "test" and k == "uauc"]
-    best = max((n for n in names if n[1] == "default"), key=lambda n: values[*n, "valid", "uauc"])
-    tests = [("baseline", n, best) for n in names if n != best and n[1] != "default"]
-    tests += [
-        ("control", ("binllm", "dotted"), n) for n in names if n[1] in ("without_codes", "shuffled_codes")
-    ]
-    compared = []
-    for question, mine, versus in tests:
-        for metric in METRICS:
-            if (*versus, "test", metric) in values:
-                gap = values[*mine, "test", metric] - values[*versus, "test", metric]
-                p = float(min(1, np.exp(-abs(gap) * 60)))
-                compared.append(
-                    (
-                        "ctr",
-                        question,
-                        *mine,
-                        *versus,
-                        metric,
-                        gap,
-                        gap - 0.03,
-                        gap + 0.03,
-                        p,
-                        min(1, p * 2),
-                        gap * 3,
-                        20,
-                    )
-                )
-    return (
-        pl.DataFrame(rows, schema=schema.Leaderboard.column_names(), orient="row"),
-        pl.DataFrame(compared, schema=schema.Comparisons.column_names(), orient="row")
-        if compared
-        else schema.empty(schema.Comparisons),
-    )
-
-
-@stage(
-    "ctr/leaderboard",
-    settings=Empty,
-    section="evaluate",
-    version=1,
-    inputs={"predictions": Every("pairs"), "split": "ctr/split"},
-    tables={"leaderboard": schema.Leaderboard, "comparisons": schema.Comparisons},
-    checks=GOOD,
-)
-def leaderboard(predictions: list[Artefact], split: Artefact, settings: Empty, out) -> None:
-    """All figures side by side."""
-    board, compared = boards(pl.concat([a.table("pairs") for a in predictions]))
-    out.table("leaderboard", board)
-    out.table("comparisons", compared)
+    out.measure(seconds=75.0)
 
 
 STAGES = (
@@ -527,12 +414,16 @@ STAGES = (
 )
 
 
+QUICK = {"ctr": {"leaderboard": {"resamples": 100, "flips": 100}}}
+
+
 def study(name: str = "quickstart", **sections) -> Study:
     return Study(
         **{
             "name": name,
             "title": "MovieLens-100K, small budget",
             "methods": {"tallrec": {}, "binllm": {}},
+            "evaluate": QUICK,
             **sections,
         }
     )

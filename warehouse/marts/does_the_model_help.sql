@@ -15,7 +15,7 @@ select
     effect,
     users,
     case
-        when low > 0 or high < 0 then 'a difference is shown'
+        when (low > 0 or high < 0) and p_holm < 0.05 then 'a difference is shown'
         else 'no difference could be shown'
     end as finding
 from staging.comparisons

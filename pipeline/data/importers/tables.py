@@ -11,13 +11,13 @@ import io
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import polars as pl
-from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from pipeline.stage import Settings
+from pipeline.data.importers.columns import UNITS, TableFile
 from pipeline.study import nearest
 
 SURPLUS = "surplus fields"  # of a CSV line longer than its header
@@ -35,116 +35,12 @@ ENDINGS = {
     ".ndjson": "jsonl",
     ".json": "jsonl",
 }
-UNITS = {"unix_s": 1, "unix_ms": 1_000, "unix_us": 1_000_000}
 ISO = ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y-%m-%d")
 ISO_OFFSET = "%Y-%m-%d %H:%M:%S%.f%z"
 
 
 class TableError(ValueError):
     """A file that cannot be read as the study says; the message names the file, the column and the nearest."""
-
-
-def as_list(value: Any) -> Any:
-    return value if isinstance(value, (list, tuple)) else (value,)
-
-
-def as_mapping(value: Any) -> Any:
-    return {name: name for name in value} if isinstance(value, (list, tuple)) else value
-
-
-class EventColumns(Settings):
-    user_id: str = Field("user_id", description="the user")
-    item_id: str = Field("item_id", description="the item")
-    at: str | None = Field(None, description="when; see `time`")
-    order: str | None = Field(None, description="whole number that orders rows, where there is no time")
-
-    @model_validator(mode="after")
-    def one_clock(self) -> "EventColumns":
-        if (self.at is None) == (self.order is None):
-            raise ValueError("give one of `at` (a time) and `order` (a number, where there is no time)")
-        return self
-
-
-class InteractionColumns(EventColumns):
-    rating: str | None = Field(None, description="a rating, or a label of 0 and 1")
-    part: str | None = Field(None, description="train, valid or test, where the source publishes its own split")
-
-
-class ItemColumns(Settings):
-    item_id: str = Field("item_id", description="the item")
-    title: str | None = Field(None, description="its title: a column, or a form like '{name} ({year})'")
-    categories: str | None = Field(None, description="genres or categories: a list, or text; see `split`")
-    text: str | None = Field(None, description="a longer description")
-
-
-class UserColumns(Settings):
-    user_id: str = Field("user_id", description="the user")
-    profile: Annotated[dict[str, str], BeforeValidator(as_mapping)] = Field(
-        default_factory=dict, description="what is known of the user: name -> column, or a list of columns"
-    )
-
-
-class ReviewColumns(EventColumns):
-    text: str = Field("text", description="what the user wrote")
-
-
-class TableFile(Settings):
-    """What all tables share: which file, how it is written, which of its rows count."""
-
-    file: str = Field(description="name in the source; * stands for several files of the same columns")
-    format: Literal["csv", "parquet", "jsonl"] | None = Field(
-        None, description="by the file's ending if absent"
-    )
-    separator: str | None = Field(None, description="between fields of a CSV; tab for .tsv, else a comma")
-    quote: str | None = Field('"', max_length=1, description="around fields of a CSV; null where there is none")
-    encoding: str = Field("utf-8", description="of a CSV or JSON lines, e.g. latin-1")
-    header: tuple[str, ...] | None = Field(None, description="column names, where the CSV has no first line")
-    constants: dict[str, str | int | float] = Field(
-        default_factory=dict, description="columns that the file lacks, e.g. part: train"
-    )
-    keep: dict[str, tuple[str | int | float, ...]] = Field(
-        default_factory=dict, description="column -> values; other rows are left out and are no fault"
-    )
-    minimum: dict[str, float] = Field(
-        default_factory=dict, description="column -> smallest sound value; rows below are refused"
-    )
-
-
-class EventFile(TableFile):
-    """A table of things that users did to items at some time."""
-
-    time: str = Field(
-        "auto",
-        description="auto (dates and times as typed, whole numbers as unix seconds, text as ISO 8601), unix_s, "
-        "unix_ms, unix_us, or a form like %d/%m/%Y %H:%M; times without a zone are UTC",
-    )
-
-    @field_validator("time")
-    @classmethod
-    def known(cls, value: str) -> str:
-        if value not in ("auto", *UNITS) and "%" not in value:
-            raise ValueError(f"{value!r} is no time format{nearest(value, ('auto', *UNITS))}, or a form with %")
-        return value
-
-
-class InteractionsFile(EventFile):
-    columns: InteractionColumns
-
-
-class ReviewsFile(EventFile):
-    columns: ReviewColumns
-
-
-Events = InteractionsFile | ReviewsFile
-
-
-class ItemsFile(TableFile):
-    columns: ItemColumns = ItemColumns()  # type: ignore[call-arg]
-    split: str = Field("|", min_length=1, description="between categories where they are text")
-
-
-class UsersFile(TableFile):
-    columns: UserColumns = UserColumns()  # type: ignore[call-arg]
 
 
 # --- files as they come ------------------------------------------------------------------------------------
@@ -160,7 +56,8 @@ def find(pattern: str, files: Mapping[str, Path]) -> dict[str, Path]:
 
 
 def kind_of(path: Path, name: str, table: TableFile) -> str:
-    kind = table.format or ENDINGS.get(path.suffix.lower())
+    plain = path.with_suffix("") if path.suffix.lower() in (".gz", ".zst") else path
+    kind = table.format or ENDINGS.get(plain.suffix.lower())
     if kind is None:
         raise TableError(f"{name}: unknown ending {path.suffix!r}; give `format`: csv, parquet or jsonl")
     return kind
@@ -287,9 +184,11 @@ class Reading:
     def column(self, column: str, setting: str) -> pl.Expr:
         if column not in self.types:
             known = [name for name in self.types if name not in ("source_row", "line", SURPLUS)]
+            close = get_close_matches(column, known, n=3, cutoff=0.4)
+            near = f"; nearest: {', '.join(map(repr, close))}" if close else ""
             raise TableError(
-                f"{self.name}: no column {column!r} (asked for by `{setting}`){nearest(column, known)}; "
-                f"it has: {', '.join(known[:20])}"
+                f"{self.name}: no column {column!r}, which `{setting}` asks for{near}; "
+                f"it has: {', '.join(known[:30])}"
             )
         return pl.col(column)
 

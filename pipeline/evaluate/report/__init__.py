@@ -1,1 +1,98 @@
+"""The report: everything a study found, in one HTML file that needs no network.
 
+    every artefact of the study -> facts -> findings, figures -> page -> report.html
+
+`facts` gathers plain rows, `findings` says the verdict in words, `figures` draws, `page` writes.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+import polars as pl
+from pydantic import Field
+
+from pipeline.evaluate.report.contained import loads
+from pipeline.evaluate.report.facts import gather, holding
+from pipeline.evaluate.report.findings import rows, told
+from pipeline.evaluate.report.page import Published, page
+from pipeline.evaluate.results import Name
+from pipeline.stage import Artefact, Check, Draft, Every, Input, Settings, Verdict, stage
+
+__all__ = ["ReportSettings", "report", "rows"]
+
+FILE = "report.html"
+PUBLISHED = Path("warehouse/published.csv")
+
+
+class ReportSettings(Settings):
+    """What the report puts first."""
+
+    title: str = Field("", description="head of the page; the study's title unless given")
+    metric: Literal["auc", "uauc"] = Field("auc", description="metric of the verdict and of the order")
+    published: str | None = Field(
+        None, description="name in published.csv of the data set whose data and split equal the study's"
+    )
+    prompts: int = Field(2, ge=0, description="example prompts of each method's variant")
+
+
+def published_file(settings: ReportSettings, root: Path) -> dict[str, str]:
+    """The published figures decide what is in the report, where the study asks for them."""
+    file = root / PUBLISHED
+    if settings.published is None or not file.exists():
+        return {}
+    return {"published": hashlib.sha256(file.read_bytes()).hexdigest()}
+
+
+def published(file: Path, data: str | None) -> Published | None:
+    """Method and metric -> value and source, of a data set; None where the study names no such data set."""
+    if data is None or not file.exists():
+        return None
+    rows = pl.read_csv(file, infer_schema=False).filter(data=data)
+    return {(r["method"], r["metric"]): (float(r["value"]), r["source"]) for r in rows.iter_rows(named=True)}
+
+
+def self_contained(draft: Draft, inputs: Mapping[str, Input], settings: ReportSettings) -> Verdict:
+    """The page loads nothing, runs nothing, and no title or answer stands in it as markup."""
+    found = loads(draft.file(FILE).read_text())
+    return Verdict(not found, "; ".join(found[:5]) or "one file, no request", {"loads": len(found)})
+
+
+def every_method_is_shown(draft: Draft, inputs: Mapping[str, Input], settings: ReportSettings) -> Verdict:
+    """Each method and variant on the leaderboard stands in the page."""
+    html, missing = draft.file(FILE).read_text(), []
+    for artefact in holding(listed(inputs["everything"]), "leaderboard"):
+        for name in artefact.table("leaderboard").select("method", "variant").unique().iter_rows():
+            if f'<th scope="row">{told(Name(*name))}</th>' not in html:
+                missing.append(told(Name(*name)))
+    return Verdict(
+        not missing, f"missing: {', '.join(sorted(missing))}" if missing else "", {"missing": len(missing)}
+    )
+
+
+def listed(source: Input) -> list[Artefact]:
+    return source if isinstance(source, list) else [source]
+
+
+@stage(
+    "report",
+    settings=ReportSettings,
+    section="evaluate",
+    version=1,
+    inputs={"everything": Every()},
+    checks=(Check(self_contained), Check(every_method_is_shown)),
+    shared={"title": "title"},
+    outside=published_file,
+    measured=True,
+)
+def report(everything: list[Artefact], settings: ReportSettings, out: Draft) -> None:
+    """Write all that the study found as one HTML page: verdict, figures, costs, checks, settings."""
+    facts = gather(everything, settings.prompts)
+    figures = published(out.root / PUBLISHED, settings.published)
+    html = page(out.study, settings.title, settings.metric, facts, figures)
+    out.file(FILE).write_text(html, encoding="utf-8")
+    out.metric(
+        methods=len(facts.kinds), checks=len(facts.checks), failed=sum(not c.passed for c in facts.checks)
+    )
+    out.measure(kilobytes=len(html.encode()) // 1024)

@@ -7,27 +7,15 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from pipeline.stage import Check, Verdict, stage
-from resources.warehouse import query
+from pipeline.stage import Check
 from tests import toy
-from tests.assets.projects import Workshop
+from tests.assets import stages
+from tests.assets.projects import Workshop, declared
 
 ALL = ["numbers", "doubled", "guess/scores", "board"]
 
 
-def too_many(draft, inputs, settings) -> Verdict:
-    """Never more than five."""
-    return Verdict(settings.count <= 5, f"{settings.count} of 5", {"count": settings.count})
-
-
-GUARDED = replace(toy.numbers, checks=(*toy.numbers.checks, Check(too_many)))
-ADVISED = replace(toy.numbers, checks=(Check(too_many, blocking=False),))
-
-
-@stage("raises", settings=toy.Board, section="evaluate", version=1, inputs={"numbers": "numbers"})
-def raises(numbers, settings, out) -> None:
-    """A stage with a bug."""
-    raise ValueError("the bug")
+pytestmark = pytest.mark.usefixtures("no_warehouse")
 
 
 def made(happenings) -> dict[str, dict]:
@@ -81,9 +69,14 @@ def test_a_method_taken_out_of_the_study_leaves_its_head(workshop: Workshop) -> 
     assert workshop.project.store.head("toy", "guess/scores") == []
 
 
-def test_the_warehouse_knows_what_was_just_made(workshop: Workshop) -> None:
-    workshop.run(names=["numbers"])
-    assert query(workshop.project.catalogue, "select count(*) as n from staging.codes")["n"].to_list() == [3]
+def test_the_warehouse_is_published_for_what_is_new_only(workshop: Workshop, no_warehouse: list[Path]) -> None:
+    workshop.run()
+    assert no_warehouse == [workshop.project.catalogue] * 4
+    workshop.run()
+    assert len(no_warehouse) == 4
+    workshop.write("toy", evaluate={"board": {"title": "other"}})
+    workshop.run()
+    assert len(no_warehouse) == 5
 
 
 def test_a_warehouse_that_was_deleted_comes_back_without_computing(workshop: Workshop) -> None:
@@ -93,28 +86,44 @@ def test_a_warehouse_that_was_deleted_comes_back_without_computing(workshop: Wor
     assert workshop.project.catalogue.exists()
 
 
-def test_a_failed_blocking_check_stops_what_is_downstream(tmp_path: Path) -> None:
-    workshop = Workshop.at(tmp_path, [GUARDED, *toy.STAGES[1:]])
-    workshop.write("toy", data={"numbers": {"count": 6}})
+def test_a_failed_blocking_check_stops_what_is_downstream(tmp_path: Path, memory: dg.DagsterInstance) -> None:
+    workshop = Workshop.at(tmp_path, [stages.guarded, stages.reader], on=memory)
+    workshop.write("toy", methods={}, data={"numbers": {"count": 6}})
     happenings = workshop.run()
     assert [h.text for h in happenings if h.kind == "check"] == ["too_many: 6 of 5"]
-    assert "doubled" not in made(happenings)
-    assert not workshop.project.store_root.joinpath("artefacts/doubled").exists()
+    assert list(made(happenings)) == ["numbers"]
+    assert not workshop.project.store_root.joinpath("artefacts/reader").exists()
+    workshop.write("toy", methods={}, data={"numbers": {"count": 5}})
+    assert list(made(workshop.run())) == ["numbers", "reader"]
 
 
-def test_what_a_failed_check_blocked_stays_blocked_when_run_alone(tmp_path: Path) -> None:
-    workshop = Workshop.at(tmp_path, [GUARDED, *toy.STAGES[1:]])
-    workshop.write("toy", data={"numbers": {"count": 6}})
+def test_what_a_failed_check_blocked_stays_blocked_when_run_alone(
+    tmp_path: Path, memory: dg.DagsterInstance
+) -> None:
+    workshop = Workshop.at(tmp_path, [stages.guarded, stages.reader], on=memory)
+    workshop.write("toy", methods={}, data={"numbers": {"count": 6}})
     workshop.run()
-    [failure] = [h for h in workshop.run(names=["doubled"]) if h.kind == "failed"]
-    assert failure.text == "doubled of study toy reads numbers, which failed its check too_many"
+    [failure] = [h for h in workshop.run(names=["reader"]) if h.kind == "failed"]
+    assert failure.text == "reader of study toy reads numbers, which failed its check too_many"
 
 
-def test_a_check_that_only_advises_is_told_and_stops_nothing(tmp_path: Path) -> None:
-    workshop = Workshop.at(tmp_path, [ADVISED, *toy.STAGES[1:]])
-    workshop.write("toy", data={"numbers": {"count": 6}})
+def test_a_check_that_only_advises_is_told_and_stops_nothing(
+    tmp_path: Path, memory: dg.DagsterInstance
+) -> None:
+    workshop = Workshop.at(tmp_path, [stages.advised, stages.reader], on=memory)
+    workshop.write("toy", methods={}, data={"numbers": {"count": 6}})
     happenings = workshop.run()
     assert [h.text for h in happenings if h.kind == "check"] == ["too_many: 6 of 5"]
+    assert list(made(happenings)) == ["numbers", "reader"]
+
+
+def test_a_check_younger_than_the_artefact_is_told_as_not_judged(workshop: Workshop) -> None:
+    workshop.run(names=["numbers"])
+    judged = replace(toy.numbers, checks=(*toy.numbers.checks, Check(stages.too_many)))
+    workshop.declared = declared([judged, *toy.STAGES[1:]])
+    happenings = workshop.run()
+    [told] = [h.text for h in happenings if h.kind == "check"]
+    assert told == "too_many: not judged: made before this check; raise the stage's version to judge it"
     assert list(made(happenings)) == ALL
 
 
@@ -124,8 +133,10 @@ def test_an_asset_whose_parents_were_never_made_says_what_to_do(workshop: Worksh
     assert "interlingua run toy --select board" in failure.text
 
 
-def test_a_bug_in_a_stage_is_told_with_stage_and_study_and_the_rest_goes_on(tmp_path: Path) -> None:
-    workshop = Workshop.at(tmp_path, [*toy.STAGES, raises])
+def test_a_bug_in_a_stage_is_told_with_stage_and_study_and_the_rest_goes_on(
+    tmp_path: Path, memory: dg.DagsterInstance
+) -> None:
+    workshop = Workshop.at(tmp_path, [*toy.STAGES, stages.raises], on=memory)
     happenings = workshop.run()
     [failure] = [h for h in happenings if h.kind == "failed"]
     assert failure.text == "raises (one cell) of study toy: the bug"
@@ -140,8 +151,10 @@ def test_a_broken_study_fails_its_own_runs_with_the_key_at_fault(workshop: Works
     assert workshop.computed("other") == ALL
 
 
-def test_a_page_for_people_is_copied_and_follows_its_artefact(tmp_path: Path) -> None:
-    workshop = Workshop.at(tmp_path)
+def test_a_page_for_people_is_copied_and_follows_its_artefact(
+    tmp_path: Path, memory: dg.DagsterInstance
+) -> None:
+    workshop = Workshop.at(tmp_path, on=memory)
     workshop.declared = [
         replace(one, page="manifest.json") if one.stage is toy.board else one for one in workshop.declared
     ]
@@ -160,15 +173,3 @@ def test_two_studies_share_what_is_equal(workshop: Workshop) -> None:
     workshop.write("twin", evaluate={"board": {"title": "twin"}})
     workshop.run("toy")
     assert workshop.computed("twin") == ["board"]
-
-
-@pytest.mark.parametrize("names", [["numbers"], ALL])
-def test_runs_are_recorded_on_the_instance_with_their_partition(workshop: Workshop, names: list[str]) -> None:
-    from assets.engine import runs
-
-    workshop.run(names=names)
-    with runs.instance(workshop.project) as on:
-        [run] = on.get_runs()
-        assert run.status == dg.DagsterRunStatus.SUCCESS
-        assert run.tags["dagster/partition"] == "toy"
-        assert {key.to_user_string() for key in run.asset_selection} == set(names)

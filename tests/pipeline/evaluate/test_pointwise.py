@@ -195,6 +195,17 @@ def test_a_method_without_probabilities_has_ranks_only(as_pairs):
     assert found["log_loss"].null_count() == found["accuracy"].null_count() == 3
 
 
+@given(ROWS)
+def test_losses_by_user_equal_a_loop_over_users(rows):
+    users, labels, scores = (np.array(column) for column in zip(*rows, strict=True))
+    chances = 1 / (1 + np.exp(-scores))
+    found = users_of(pl.DataFrame({"user": users, "label": labels, "score": scores, "probability": chances}))
+    for user, loss, right in found.select("user", "log_loss", "accuracy").iter_rows():
+        own = users == user
+        assert loss == pytest.approx(log_loss(labels[own], chances[own]))
+        assert right == pytest.approx(accuracy(labels[own], chances[own]))
+
+
 def test_every_run_and_part_of_an_artefact_is_measured(as_pairs):
     flat = [0.5] * EXAMPLES.height
     table = measure_users(pl.concat([as_pairs(EXAMPLES, "a", SCORED), as_pairs(EXAMPLES, "b", flat, seed=4)]))

@@ -1,13 +1,14 @@
-"""Reweighting against literal resampling, tests against exact ones, and coverage and error rates by simulation."""
+"""Reweighting against literal resampling, tests against exact ones, coverage and errors by simulation."""
 
 import math
 from itertools import product
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
+from statsmodels.stats.multitest import multipletests
 
 from benchmarks import intervals as simulation
 from pipeline.evaluate import statistics
@@ -18,6 +19,7 @@ from pipeline.evaluate.statistics import (
     bootstrap,
     draws,
     effect_size,
+    expanded,
     flip_test,
     holm,
     interval,
@@ -97,15 +99,30 @@ def test_every_measure_meets_the_same_draws(monkeypatch):
     assert (bootstrap([area, mean, area], 20, resamples=50, seed=4, rows=len(world.labels)) == together).all()
 
 
+MANY = 10**9  # users enough that nothing is expanded
+
+
 def test_an_interval_holds_the_middle_of_the_draws():
-    low, high = interval(np.arange(1001.0), confidence=0.9)
-    assert (low, high) == (50, 950)
+    low, high = interval(np.arange(1001.0), confidence=0.9, users=MANY)
+    assert (low, high) == pytest.approx((50, 950))
 
 
 def test_draws_with_nothing_to_measure_are_left_out_of_the_interval():
-    low, high = interval(np.array([[1.0, math.nan, 1.0], [2.0, 4.0, math.nan]]), confidence=0.5)
-    assert low.tolist() == [1, 2.5]
-    assert high.tolist() == [1, 3.5]
+    low, high = interval(np.array([[1.0, math.nan, 1.0], [2.0, 4.0, math.nan]]), confidence=0.5, users=MANY)
+    assert low.tolist() == pytest.approx([1, 2.5])
+    assert high.tolist() == pytest.approx([1, 3.5])
+
+
+@pytest.mark.parametrize(("users", "tail"), [(1, 0.025), (2, 0.0), (30, 0.0188), (200, 0.0240), (MANY, 0.025)])
+def test_the_tails_are_the_thinner_the_fewer_users(users, tail):
+    assert expanded(0.025, users) == pytest.approx(tail, abs=5e-5)
+
+
+def test_for_normal_figures_the_interval_is_students():
+    figures = scipy_stats.norm.ppf((np.arange(12) + 0.5) / 12)
+    resampled = bootstrap([UserMean(figures, np.ones(12))], 12, resamples=40_000, seed=1)[0]
+    student = scipy_stats.t.interval(0.95, 11, figures.mean(), figures.std(ddof=1) / math.sqrt(12))
+    assert interval(resampled, 0.95, 12) == pytest.approx(student, abs=0.05)
 
 
 def by_enumeration(differences):
@@ -169,6 +186,12 @@ def test_holm_by_hand():
     assert holm(np.array([0.6, 0.7])).tolist() == pytest.approx([1.0, 1.0])
     assert holm(np.array([0.2])).tolist() == pytest.approx([0.2])
     assert holm(np.array([])).tolist() == []
+
+
+@settings(max_examples=25)  # statsmodels is slow, see `holm`
+@given(st.lists(st.sampled_from([0.0001, 0.001, 0.01, 0.02, 0.3, 0.31, 1.0]), min_size=1, max_size=8))
+def test_holm_equals_statsmodels(p):
+    assert holm(np.array(p)).tolist() == pytest.approx(multipletests(p, method="holm")[1].tolist())
 
 
 def test_effect_size_is_mean_over_standard_deviation():

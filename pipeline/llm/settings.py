@@ -1,0 +1,69 @@
+"""Settings that every method which asks a language model for yes or no has in common."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+from pipeline.stage import Settings
+from pipeline.study import Words
+
+Loss = Literal["difference", "yes_logit", "lm_answer", "lm_all"]
+Precision = Literal["auto", "float32", "bfloat16"]
+
+
+def as_tuple(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
+
+
+class Prompting(Settings):
+    words: Words = Field(Words(), description="words of the study: movie, movies, watched, enjoy")
+    history: int = Field(10, ge=0, description="history items shown at most, the latest ones")
+    max_tokens: int = Field(
+        512, ge=16, description="longest prompt in tokens; whole items, the oldest first, are left out to fit"
+    )
+    title_length: int = Field(200, ge=8, description="characters of a title shown at most")
+    train_rows: int | None = Field(
+        None, ge=1, description="examples to tune on, drawn by seed (few-shot K); null for all"
+    )
+    no_history: str = Field("unknown", description="what stands for an empty history (the papers' code: unkow)")
+    literal_newline: bool = Field(
+        False, description="write backslash and n, as the papers' files do, where a line should end"
+    )
+
+
+class Tuning(Settings):
+    rank: int = Field(8, ge=1, description="rank of the low-rank weights")
+    alpha: int = Field(16, ge=1, description="their scale is alpha / rank")
+    dropout: float = Field(0.05, ge=0, lt=1, description="dropout before them")
+    targets: Annotated[tuple[str, ...], BeforeValidator(as_tuple)] = Field(
+        ("q_proj", "v_proj"), min_length=1, description="names of the layers that get them"
+    )
+    loss: Loss = Field(
+        "difference",
+        description="difference: BCE on yes minus no logit; yes_logit: BCE on the yes logit (CoLLM, BinLLM); "
+        "lm_answer: cross-entropy of the answer; lm_all: of the whole text (TALLRec)",
+    )
+    epochs: float = Field(1.0, gt=0, description="passes over the training rows, where steps is null")
+    steps: int | None = Field(None, ge=0, description="optimiser steps, instead of epochs")
+    examples_per_step: int = Field(16, ge=1, description="examples of one optimiser step")
+    batch_tokens: int = Field(
+        1024, ge=1, description="tokens of one pass, padding included; changes results by rounding only"
+    )
+    learning_rate: float = Field(1e-3, gt=0, description="AdamW's rate after the warm-up")
+    warm_up: int = Field(10, ge=0, description="steps of linear warm-up, counted over the whole run")
+    schedule: Literal["cosine", "linear", "constant"] = Field("linear", description="rate after the warm-up")
+    weight_decay: float = Field(1e-3, ge=0, description="AdamW's decay")
+    clip: float = Field(1.0, gt=0, description="largest norm of a step's gradient")
+    evaluate_every: int = Field(20, ge=1, description="steps between two looks at the validation rows")
+    patience: int = Field(10, ge=1, description="looks without a better AUC before tuning stops")
+    valid_rows: int | None = Field(
+        400, ge=2, description="validation rows that choose the best step, drawn by seed; null for all"
+    )
+    dtype: Precision = Field("auto", description="of the frozen weights; auto: bfloat16 where it is native")
+
+
+class Scoring(Settings):
+    batch_tokens: int = Field(
+        2048, ge=1, description="tokens of one pass, padding included; changes results by rounding only"
+    )
+    dtype: Precision = Field("auto", description="of the weights; auto: bfloat16 where it is native")

@@ -1,0 +1,391 @@
+"""LoRA tuning for yes/no prompts: only the logits that the loss reads, checkpoints, exact resume.
+
+    token ids + labels -> (seed, epoch) order -> steps -> micro-batches of like lengths -> AdamW -> best step
+
+Base weights stay frozen, in bfloat16 where the processor has it; the low-rank weights are float32. The order of
+examples is a function of seed and epoch, the rate a function of the step, so an interrupted run that resumes
+from its checkpoint ends in the same bits as an unbroken one. The step with the best AUC on validation rows
+is kept, and nothing else is ever looked at to choose it.
+"""
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
+
+from pipeline.evaluate.pointwise import auc
+from pipeline.llm.load import output_rows
+from pipeline.llm.settings import Loss, Tuning
+from pipeline.llm.yes_no import Answers, Ids, answer_rows, batches, decide, last_states, pad, score
+from pipeline.progress import meter
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+CHECKPOINT = "tuning.safetensors"
+
+
+@dataclass(frozen=True)
+class Questions:
+    """Tokenised prompts with their labels."""
+
+    prompts: Sequence[Ids]
+    labels: Sequence[int]
+
+    def __len__(self) -> int:
+        return len(self.prompts)
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to be learnt: rows to train on, rows to stop by, and the answers' ids.
+
+    endings: what follows a prompt for label 0 and 1, closing token included; the language-model losses read it.
+    """
+
+    train: Questions
+    valid: Questions
+    answers: Answers
+    endings: tuple[Ids, Ids]
+
+
+@dataclass
+class Progress:
+    """All of a run that is not a tensor; goes into the checkpoint as JSON."""
+
+    step: int = 0
+    tokens: int = 0
+    best_step: int = 0
+    best_auc: float = -1.0
+    best_loss: float = math.inf
+    since_best: int = 0
+    stopped: bool = False
+    recent: list[float] = field(default_factory=list)
+    curve: list[tuple[int, str, float]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """Best low-rank weights, and how the run went. `seconds` is of this process only."""
+
+    weights: dict[str, Tensor]
+    progress: Progress
+    seconds: float
+    tokens_here: int
+
+
+def tune(
+    model: "PreTrainedModel", task: Task, settings: Tuning, seed: int, checkpoints: Path, label: str = "tune"
+) -> Tuned:
+    """Tune the low-rank weights already in `model` (see `add_adapter`), from the last checkpoint on.
+
+    Raises FloatingPointError where the loss is no longer a number.
+    """
+    weights = trainable(model)
+    optimizer = make_optimizer(weights, settings)
+    total = count_steps(settings, len(task.train))
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        torch.manual_seed(seed)
+        run = Run(model, task, settings, seed, total, weights, optimizer, checkpoints / CHECKPOINT)
+        run.resume()
+        with meter(label, total) as shown:
+            shown.advance(run.progress.step)
+            started, before = perf_counter(), run.progress.tokens
+            for _ in run.steps():
+                shown.advance(1, run.note())
+            seconds = perf_counter() - started
+    return Tuned(run.best, run.progress, seconds, run.progress.tokens - before)
+
+
+@dataclass
+class Run:
+    """One tuning run in memory."""
+
+    model: "PreTrainedModel"
+    task: Task
+    settings: Tuning
+    seed: int
+    total: int
+    weights: dict[str, Tensor]
+    optimizer: torch.optim.Optimizer
+    file: Path
+    progress: Progress = field(default_factory=Progress)
+    best: dict[str, Tensor] = field(default_factory=dict)
+
+    def steps(self) -> Iterator[int]:
+        """Take the steps that are left, judging and saving on the way; yields after each."""
+        if not self.best:
+            self.judge()
+        while self.progress.step < self.total and not self.progress.stopped:
+            self.take_step()
+            if self.progress.step % self.settings.evaluate_every == 0 or self.progress.step == self.total:
+                self.judge()
+                self.save()
+            yield self.progress.step
+
+    def take_step(self) -> None:
+        """One optimiser step over `examples_per_step` examples, in as many passes as the token budget asks."""
+        rows = step_rows(len(self.task.train), self.progress.step, self.settings.examples_per_step, self.seed)
+        set_rate(self.optimizer, rate(self.progress.step, self.total, self.settings))
+        self.model.train()
+        self.optimizer.zero_grad(set_to_none=True)
+        loss = 0.0
+        shares = loss_units(self.task, rows, self.settings.loss)
+        lengths = [len(self.task.train.prompts[row]) for row in rows]
+        for batch in batches(lengths, self.settings.batch_tokens):
+            part = loss_sum(self.model, self.task, [rows[i] for i in batch], self.settings.loss) / shares
+            part.backward()
+            loss += part.item()
+            self.progress.tokens += sum(lengths[i] for i in batch)
+        if not math.isfinite(loss):
+            raise FloatingPointError(f"the loss is {loss} at step {self.progress.step}; lower learning_rate")
+        torch.nn.utils.clip_grad_norm_(self.weights.values(), self.settings.clip)
+        self.optimizer.step()
+        self.progress.step += 1
+        self.progress.recent.append(loss)
+
+    def judge(self) -> None:
+        """Measure the validation rows and keep the weights where their AUC is the best so far."""
+        found = measure(self.model, self.task, self.settings)
+        state = self.progress
+        if state.recent:
+            state.curve.append((state.step, "train_loss", float(np.mean(state.recent))))
+        state.curve += [(state.step, f"valid_{name}", value) for name, value in found.items()]
+        state.recent = []
+        better = found["auc"] > state.best_auc or (math.isnan(found["auc"]) and found["loss"] < state.best_loss)
+        if better or not self.best:
+            self.best = {name: weight.detach().clone() for name, weight in self.weights.items()}
+            state.best_step, state.best_loss, state.since_best = state.step, found["loss"], 0
+            state.best_auc = -1.0 if math.isnan(found["auc"]) else found["auc"]
+        else:
+            state.since_best += 1
+            state.stopped = state.since_best >= self.settings.patience
+
+    def note(self) -> str:
+        return f"valid AUC {self.progress.best_auc:.3f} at step {self.progress.best_step}"
+
+    def save(self) -> None:
+        """Write weights, moments, random state and progress as one file that is there whole or not at all."""
+        tensors = {f"now.{name}": weight.detach() for name, weight in self.weights.items()}
+        tensors |= {f"best.{name}": weight for name, weight in self.best.items()}
+        for name, weight in self.weights.items():
+            tensors |= {f"moment.{key}.{name}": value for key, value in self.optimizer.state[weight].items()}
+        tensors["random"] = torch.get_rng_state()
+        if torch.cuda.is_available():
+            tensors["random_cuda"] = torch.cuda.get_rng_state()
+        beside = self.file.with_suffix(".part")
+        facts = {"progress": json.dumps(asdict(self.progress)), "identity": self.identity()}
+        save_file({k: v.cpu().contiguous() for k, v in tensors.items()}, beside, facts)
+        with beside.open("rb") as handle:
+            os.fsync(handle.fileno())
+        os.replace(beside, self.file)
+
+    def resume(self) -> None:
+        """Go on from the checkpoint where there is one of this very run."""
+        if not self.file.exists():
+            return
+        with safe_open(self.file, "pt") as saved:
+            facts = saved.metadata()
+            if facts["identity"] != self.identity():
+                return
+            held = {key: saved.get_tensor(key) for key in saved.keys()}  # noqa: SIM118
+        self.progress = Progress(**json.loads(facts["progress"]))
+        self.progress.curve = [(step, name, value) for step, name, value in self.progress.curve]
+        self.best = {n: held[f"best.{n}"].to(w.device) for n, w in self.weights.items()}
+        with torch.no_grad():
+            for name, weight in self.weights.items():
+                weight.copy_(held[f"now.{name}"])
+        self.optimizer.load_state_dict(self.moments(held))
+        torch.set_rng_state(held["random"])
+        if "random_cuda" in held and torch.cuda.is_available():
+            torch.cuda.set_rng_state(held["random_cuda"])
+
+    def moments(self, held: Mapping[str, Tensor]) -> dict[str, Any]:
+        """The optimiser's state in its own layout: by position of the weight in its groups."""
+        state = self.optimizer.state_dict()
+        names = {id(weight): name for name, weight in self.weights.items()}
+        flat = [names[id(weight)] for group in self.optimizer.param_groups for weight in group["params"]]
+        keys = ("step", "exp_avg", "exp_avg_sq")
+        state["state"] = {i: {key: held[f"moment.{key}.{n}"] for key in keys} for i, n in enumerate(flat)}
+        return state
+
+    def identity(self) -> str:
+        """Hash of what decides the run, so that a checkpoint of another is not gone on from."""
+        rows = [self.settings.model_dump(mode="json"), self.seed, self.total, self.task.answers]
+        rows += [[list(q.prompts), list(q.labels)] for q in (self.task.train, self.task.valid)]
+        return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+
+
+# --- what a step is made of --------------------------------------------------------------------------------
+
+
+def count_steps(settings: Tuning, rows: int) -> int:
+    """Optimiser steps of the whole run: `steps`, or enough for `epochs` passes."""
+    if settings.steps is not None:
+        return settings.steps
+    return math.ceil(settings.epochs * rows / settings.examples_per_step)
+
+
+def step_rows(rows: int, step: int, size: int, seed: int) -> list[int]:
+    """Examples of one step: the next `size` of an endless run of shuffled passes."""
+    first = step * size
+    epochs = range(first // rows, (first + size - 1) // rows + 1)
+    order = np.concatenate([np.random.default_rng([seed, epoch]).permutation(rows) for epoch in epochs])
+    at = first - epochs[0] * rows
+    return order[at : at + size].tolist()
+
+
+def rate(step: int, total: int, settings: Tuning) -> float:
+    """Learning rate of a step: a linear warm-up over `warm_up` steps of the whole run, then the schedule."""
+    if step < settings.warm_up:
+        return settings.learning_rate * (step + 1) / (settings.warm_up + 1)
+    done = (step - settings.warm_up) / max(1, total - settings.warm_up)
+    left = {"constant": 1.0, "linear": 1 - done, "cosine": (1 + math.cos(math.pi * done)) / 2}
+    return settings.learning_rate * left[settings.schedule]
+
+
+def set_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = value
+
+
+def make_optimizer(weights: Mapping[str, Tensor], settings: Tuning) -> torch.optim.Optimizer:
+    """AdamW; all low-rank weights are matrices, so all decay."""
+    return torch.optim.AdamW(
+        weights.values(), lr=settings.learning_rate, weight_decay=settings.weight_decay, foreach=True
+    )
+
+
+def loss_units(task: Task, rows: Sequence[int], loss: Loss) -> int:
+    """What a step's loss is the mean over: examples, or label tokens for the language-model losses."""
+    if loss in ("difference", "yes_logit"):
+        return len(rows)
+    return sum(sum(whole_and_labels(task, row, loss)[1]) for row in rows)
+
+
+def loss_sum(model: "PreTrainedModel", task: Task, rows: Sequence[int], loss: Loss) -> Tensor:
+    """Sum of the loss over some examples.
+
+    difference: BCE on logit_yes - logit_no; yes_logit: BCE on logit_yes alone (CoLLM, BinLLM);
+    lm_answer: cross-entropy of the answer's tokens; lm_all: of every token of the text (TALLRec).
+    """
+    if loss in ("lm_answer", "lm_all"):
+        return language_loss_sum(model, [whole_and_labels(task, row, loss) for row in rows])
+    states = last_states(model, [task.train.prompts[row] for row in rows]).float()
+    yes, no = (states @ answer_rows(model, task.answers).T).unbind(-1)
+    truth = torch.tensor([float(task.train.labels[row]) for row in rows], device=yes.device)
+    logits = yes - no if loss == "difference" else yes
+    return binary_cross_entropy_with_logits(logits, truth, reduction="sum")
+
+
+def whole_and_labels(task: Task, row: int, loss: Loss) -> tuple[list[int], list[bool]]:
+    """A text with its answer, and which of its tokens the loss predicts; the first one never is."""
+    prompt, ending = task.train.prompts[row], task.endings[task.train.labels[row]]
+    counts = [loss == "lm_all"] * len(prompt) + [True] * len(ending)
+    return [*prompt, *ending], [False, *counts[1:]]
+
+
+def language_loss_sum(model: "PreTrainedModel", texts: Sequence[tuple[list[int], list[bool]]]) -> Tensor:
+    """Cross-entropy summed over the marked tokens; logits are made for the places before them only."""
+    block = pad([ids for ids, _ in texts], model.device)
+    marks = torch.zeros_like(block, dtype=torch.bool)
+    for mark, (_, wanted) in zip(marks, texts, strict=True):
+        mark[: len(wanted)] = torch.tensor(wanted, device=mark.device)
+    states = model.base_model(input_ids=block, use_cache=False).last_hidden_state
+    logits = states[:, :-1][marks[:, 1:]] @ output_rows(model).T
+    return cross_entropy(logits.float(), block[:, 1:][marks[:, 1:]], reduction="sum")
+
+
+def measure(model: "PreTrainedModel", task: Task, settings: Tuning) -> dict[str, float]:
+    """AUC and mean BCE of the deciding logit on the validation rows; NaN AUC where there is one class only."""
+    model.eval()
+    if not len(task.valid):
+        return {"auc": math.nan, "loss": math.inf}
+    logits = score(model, task.valid.prompts, task.answers, settings.batch_tokens, "validate")
+    chosen, truth = decide(logits, settings.loss), torch.tensor(task.valid.labels, dtype=torch.float32)
+    loss = binary_cross_entropy_with_logits(chosen, truth).item()
+    return {"auc": auc(task.valid.labels, chosen.numpy()), "loss": loss}
+
+
+# --- the adapter -------------------------------------------------------------------------------------------
+
+
+def add_adapter(model: "PreTrainedModel", settings: Tuning, seed: int, start: Path | None = None) -> Any:
+    """Put low-rank weights into `model` in place: fresh ones by seed, or those of the folder `start`.
+
+    Returns peft's model around it, which knows how to save them. Only they are trainable, in float32.
+    """
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        target_modules=list(settings.targets),
+        bias="none",
+        task_type="CAUSAL_LM",
+    )
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        torch.manual_seed(seed)
+        wrapped = get_peft_model(model, config)
+    if start is not None:
+        take_weights(model, read_adapter(start))
+    return wrapped
+
+
+def trainable(model: "PreTrainedModel") -> dict[str, Tensor]:
+    """Trainable weights by their name in peft's files."""
+    return {
+        f"base_model.model.{name}".replace(".default", ""): weight
+        for name, weight in model.named_parameters()
+        if weight.requires_grad
+    }
+
+
+def take_weights(model: "PreTrainedModel", found: Mapping[str, Tensor]) -> None:
+    """Copy adapter weights into the model. Raises ValueError where names or shapes differ."""
+    weights = trainable(model)
+    if {n: w.shape for n, w in weights.items()} != {n: w.shape for n, w in found.items()}:
+        raise ValueError(
+            "the adapter to start from has other low-rank weights; use the same rank and targets in both phases"
+        )
+    with torch.no_grad():
+        for name, weight in weights.items():
+            weight.copy_(found[name])
+
+
+def read_adapter(folder: Path) -> dict[str, Tensor]:
+    from safetensors.torch import load_file
+
+    return load_file(folder / "adapter_model.safetensors")
+
+
+def write_adapter(wrapped: Any, weights: Mapping[str, Tensor], folder: Path) -> None:
+    """Write the weights as peft does: adapter_model.safetensors and adapter_config.json."""
+    config = wrapped.peft_config["default"]
+    config.base_model_name_or_path = None  # a path of this machine has no place in an artefact
+    config.inference_mode = True
+    config.save_pretrained(folder)
+    save_file(
+        {n: w.detach().cpu().contiguous() for n, w in weights.items()}, folder / "adapter_model.safetensors"
+    )
+
+
+def merge_adapter(model: "PreTrainedModel", folder: Path, dtype: torch.dtype) -> Any:
+    """Add a saved adapter's product to the weights it adapts, in their own precision; then cast."""
+    from peft import PeftModel
+
+    wrapped: Any = PeftModel.from_pretrained(model, str(folder), is_trainable=False)
+    return wrapped.merge_and_unload().to(dtype)

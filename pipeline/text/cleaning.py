@@ -1,0 +1,73 @@
+"""Text from outside, made harmless before it stands in a prompt: it stays data, whatever it says.
+
+title -> no control or bidirectional characters, one line, no quotes, bounded length
+      -> no text that the tokenizer would read as one of its own special tokens
+"""
+
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+JOINERS = "\u200c\u200d"  # format characters that some scripts and emoji need
+DROPPED = ("Cc", "Cf", "Cs", "Co", "Cn")
+QUOTES = str.maketrans({'"': "'", "“": "'", "”": "'", "„": "'", "«": "'", "»": "'"})
+
+
+def clean(text: str, longest: int) -> str:
+    """One harmless line of at most `longest` characters; `untitled` where nothing is left."""
+    head = text[: 4 * longest]  # a title of megabytes is not walked through
+    spaced = re.sub(r"\s+", " ", head)
+    kept = "".join(c for c in spaced if c in JOINERS or unicodedata.category(c) not in DROPPED)
+    line = re.sub(r"\s+", " ", kept).strip().translate(QUOTES)
+    return shorten(line, longest) or "untitled"
+
+
+def shorten(line: str, longest: int) -> str:
+    return line if len(line) <= longest else line[: longest - 1].rstrip() + "…"
+
+
+def special_tokens(tokenizer: "Tokenizer") -> list[str]:
+    """Texts that the tokenizer turns into one special id, the longest first."""
+    added = {token.content for token in tokenizer.get_added_tokens_decoder().values() if token.content.strip()}
+    return sorted(added, key=lambda text: (-len(text), text))
+
+
+def special_ids(tokenizer: "Tokenizer") -> set[int]:
+    added = tokenizer.get_added_tokens_decoder()
+    return {number for number, token in added.items() if token.content.strip()}
+
+
+def neutralise(texts: Sequence[str], tokenizer: "Tokenizer") -> list[str]:
+    """Break every special token inside the texts, so that they tokenise to ordinary ids only.
+
+    A space goes behind the token's first character. Where the tokenizer's own normalising still finds one
+    (as in full-width forms), all but letters, digits and spaces is dropped. Raises ValueError if even
+    that leaves one.
+    """
+    tokens = special_tokens(tokenizer)
+    broken = [break_tokens(text, tokens) for text in texts]
+    unsafe = smuggled(broken, tokenizer)
+    plain = {i: re.sub(r"[^\w ]|_", " ", broken[i]) for i in unsafe}
+    left = smuggled(list(plain.values()), tokenizer)
+    if left:
+        raise ValueError(f"a text still holds a special token: {list(plain.values())[left[0]]!r}")
+    return [plain.get(i, text) for i, text in enumerate(broken)]
+
+
+def break_tokens(text: str, tokens: Iterable[str]) -> str:
+    """Put a space into each token's text, until none is left."""
+    for token in tokens:
+        while token in text and len(token) > 1:
+            text = text.replace(token, f"{token[0]} {token[1:]}")
+    return text
+
+
+def smuggled(texts: Sequence[str], tokenizer: "Tokenizer") -> list[int]:
+    """Places of the texts that tokenise to a special id."""
+    special = special_ids(tokenizer)
+    read = tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+    return [i for i, one in enumerate(read) if special.intersection(one.ids)]

@@ -1,0 +1,236 @@
+"""Every view builds, on nothing and on a study, and says what its first line says."""
+
+import re
+
+import polars as pl
+import pytest
+
+from resources import warehouse
+from resources.warehouse import SQL, query, read_view
+
+VIEWS = sorted([*(SQL / "staging").glob("*.sql"), *(SQL / "marts").glob("*.sql")])
+KEYS = {  # what one row of a mart is
+    "leaderboard": "study, track, method, variant",
+    "does_the_model_help": "study, track, method, variant, control, metric",
+    "code_health": "study, stage, seed, entity",
+    "codes_with_titles": "study, stage, seed, entity, id",
+    "prompts_with_scores": "study, method, variant, seed, part, row",
+    "user_journey": "study, row",
+    "learning_curves": "study, stage, variant, seed, phase, metric, step",
+    "costs": "study, method, variant",
+    "quarantine_reasons": 'study, "table", file, "column", reason',
+    "method_disagreement": "study, track, row",
+}
+
+
+def named(file) -> str:
+    return f"{warehouse.SCHEMAS[file.parent.name]}.{file.stem}"
+
+
+@pytest.fixture(scope="module")
+def nothing(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("nothing")
+    return warehouse.publish(folder / "no-store", folder / "empty.duckdb")
+
+
+@pytest.mark.parametrize("file", VIEWS, ids=lambda file: file.stem)
+def test_view_builds_without_any_artefact(nothing, file):
+    assert query(nothing, f"from {named(file)}").height == 0
+
+
+@pytest.mark.parametrize("file", VIEWS, ids=lambda file: file.stem)
+def test_view_has_the_same_types_with_and_without_rows(nothing, catalogue, file):
+    empty, filled = query(nothing, f"from {named(file)}"), query(catalogue, f"from {named(file)}")
+    assert empty.schema == filled.schema
+
+
+@pytest.mark.parametrize(
+    "file", [file for file in VIEWS if file.stem not in ("published",)], ids=lambda f: f.stem
+)
+def test_view_has_rows_on_a_study(catalogue, file):
+    assert query(catalogue, f"from {named(file)}").height > 0
+
+
+@pytest.mark.parametrize("file", VIEWS, ids=lambda file: file.stem)
+def test_first_line_is_the_grain_and_the_catalogue_repeats_it(catalogue, file):
+    grain = query(
+        catalogue,
+        f"select comment from duckdb_views() where schema_name || '.' || view_name = '{named(file)}'",
+    ).item()
+    assert grain == read_view(file)[0]
+    assert grain.startswith("one row per ")
+
+
+@pytest.mark.parametrize("file", VIEWS, ids=lambda file: file.stem)
+def test_views_are_short_and_lower_case(file):
+    text = file.read_text()
+    assert len(text.splitlines()) <= 90
+    assert not re.findall(r"\b(SELECT|FROM|JOIN|WHERE|GROUP)\b", text)
+
+
+@pytest.mark.parametrize("file", sorted((SQL / "staging").glob("*.sql")), ids=lambda file: file.stem)
+def test_staging_renames_and_casts_only(file):
+    assert not re.findall(r"\b(join|where|group by|union)\b", read_view(file)[1])
+
+
+def test_every_mart_has_a_key():
+    assert {file.stem for file in VIEWS if file.parent.name == "marts"} == set(KEYS)
+
+
+@pytest.mark.parametrize(("mart", "key"), KEYS.items())
+def test_one_row_is_what_the_grain_says(catalogue, mart, key):
+    twice = query(catalogue, f"select {key}, count(*) as n from {mart} group by all having n > 1")
+    assert twice.height == 0
+
+
+def test_leaderboard_is_the_long_table_set_wide(catalogue):
+    wide = query(catalogue, "from leaderboard where study = 'quickstart' and method = 'binllm'")
+    long = query(
+        catalogue,
+        "from raw.leaderboard where study = 'quickstart' and method = 'binllm' and variant = 'dotted'",
+    )
+    row = wide.row(by_predicate=pl.col("variant") == "dotted", named=True)
+    at = {(r["part"], r["metric"]): r for r in long.to_dicts()}
+    assert row["auc"] == at["test", "auc"]["value"]
+    assert row["auc_low"] == at["test", "auc"]["low"]
+    assert row["uauc_high"] == at["test", "uauc"]["high"]
+    assert row["log_loss"] == at["test", "log_loss"]["value"]
+    assert row["valid_uauc"] == at["valid", "uauc"]["value"]
+    assert row["seeds"] == 2
+
+
+def test_leaderboard_says_what_each_row_is(catalogue):
+    roles = query(catalogue, "select method, variant, role from leaderboard where study = 'quickstart'")
+    assert dict(zip(roles["method"] + "/" + roles["variant"], roles["role"], strict=True)) == {
+        "means/default": "baseline",
+        "popularity/default": "baseline",
+        "mf/default": "baseline",
+        "binmf/default": "baseline",
+        "tallrec/titles": "method",
+        "binllm/dotted": "method",
+        "binllm/without_codes": "control",
+        "binllm/shuffled_codes": "control",
+    }
+
+
+def test_costs_count_own_stages_and_then_all_they_were_made_from(catalogue):
+    own = query(
+        catalogue,
+        """select sum(seconds) / 2 from raw.artefacts
+           where study = 'quickstart' and stage like 'binllm/%' and variant = 'dotted'""",
+    ).item()
+    inputs = query(
+        catalogue,
+        """select sum(seconds / case when stage in ('source', 'dataset', 'ctr/split', 'language_model') then 1 else 2 end)
+           from raw.artefacts
+           where study = 'quickstart' and (
+               stage in ('source', 'dataset', 'ctr/split', 'language_model', 'binary_codes')
+               or stage in ('tallrec/prompts', 'tallrec/adapter'))""",
+    ).item()
+    row = query(catalogue, "from costs where study = 'quickstart' and variant = 'dotted'").row(0, named=True)
+    assert row["seconds"] == pytest.approx(own)
+    assert row["seconds_with_inputs"] == pytest.approx(own + inputs)
+    assert row["seconds"] >= 240 + 75
+    assert row["trainable_parameters"] == 460_800
+    assert row["tokens_seen"] == 250_000
+    assert row["peak_memory_mb"] == 2300
+
+
+def test_control_view_holds_the_control_question_only(catalogue):
+    found = query(
+        catalogue, "select distinct method, variant, control from does_the_model_help order by control"
+    )
+    assert found.rows() == [("binllm", "dotted", "shuffled_codes"), ("binllm", "dotted", "without_codes")]
+
+
+def test_code_health_counts_what_was_made_up(catalogue):
+    row = query(catalogue, "from code_health where study = 'quickstart' and entity = 'user' and seed = 1").row(
+        0, named=True
+    )
+    codes = query(catalogue, "from raw.codes where study = 'quickstart' and entity = 'user' and seed = 1")[
+        "bits"
+    ]
+    assert row["width"] == 16
+    assert row["entities"] == len(codes)
+    assert row["distinct_codes"] == codes.n_unique()
+    assert row["share_in_collision"] == pytest.approx(codes.is_duplicated().mean())
+    assert row["least_ones"] == 0  # the first bit never changes
+    assert row["dead_bits"] >= 1
+
+
+def test_codes_stand_beside_their_titles(catalogue):
+    first = query(
+        catalogue,
+        "from codes_with_titles where study = 'quickstart' and seed = 1 and id = 0 order by entity",
+    )
+    assert first["title"].to_list() == ["<script>alert('title')</script>", "age: 30"]
+    assert first["source_id"].to_list() == ["1", "u0"]
+
+
+def test_prompts_stand_beside_their_scores_and_titles(catalogue):
+    row = query(
+        catalogue,
+        """from prompts_with_scores
+           where study = 'quickstart' and method = 'binllm' and variant = 'dotted' and seed = 2 and part = 'test'
+           order by row limit 1""",
+    ).row(0, named=True)
+    pair = query(
+        catalogue,
+        f"""from raw.pairs where study = 'quickstart' and method = 'binllm' and variant = 'dotted'
+            and seed = 2 and row = {row["row"]}""",
+    ).row(0, named=True)
+    assert (row["score"], row["label"]) == (pair["score"], pair["label"])
+    assert all(title in row["prompt"] for title in (row["title"], *row["history_titles"]))
+
+
+def test_histories_keep_their_order(catalogue):
+    found = query(
+        catalogue,
+        """select p.history_titles, [i.title for x in e.history] as n, e.history
+           from prompts_with_scores as p
+           inner join raw.examples as e using (study, row)
+           inner join raw.items as i on i.study = e.study and i.item = e.item
+           where p.study = 'quickstart' and len(e.history) > 2 limit 20""",
+    )
+    titles = dict(query(catalogue, "select item, title from raw.items where study = 'quickstart'").iter_rows())
+    for shown, history in found.select("history_titles", "history").iter_rows():
+        assert shown == [titles[item] for item in history]
+
+
+def test_journey_follows_a_user_from_the_first_interaction(catalogue):
+    journey = query(catalogue, "from user_journey where study = 'baselines' and user = 3")
+    assert journey["at_time"].is_sorted()
+    assert journey["history_length"].head(3).to_list() == [0, 1, 2]
+    assert journey.filter(part="train")["scores"].null_count() == journey.filter(part="train").height
+    scores = query(
+        catalogue,
+        """select distinct unnest(map_keys(scores)) as name from user_journey
+           where study = 'baselines' and user = 3 order by name""",
+    )
+    assert scores["name"].to_list() == ["binmf/default", "means/default", "mf/default", "popularity/default"]
+
+
+def test_learning_curves_carry_the_best_so_far(catalogue):
+    curve = query(
+        catalogue,
+        "from learning_curves where study = 'quickstart' and stage = 'mf' and seed = 1 and metric = 'valid_auc'",
+    )
+    assert curve["best"].to_list() == curve["value"].cum_max().to_list()
+    loss = query(
+        catalogue,
+        "from learning_curves where study = 'quickstart' and stage = 'mf' and seed = 1 and metric = 'train_loss'",
+    )
+    assert loss["best"].to_list() == loss["value"].cum_min().to_list()
+
+
+def test_quarantine_counts_rows_and_shows_the_first(catalogue):
+    row = query(catalogue, "from quarantine_reasons where study = 'quickstart'").row(0, named=True)
+    assert (row["rows"], row["first_row"], row["first_value"]) == (3, 3, "9")
+
+
+def test_disagreement_lies_between_nothing_and_one(catalogue):
+    found = query(catalogue, "from method_disagreement where study = 'quickstart'")
+    assert found["spread"].is_between(0, 1).all()
+    assert found["spread"].is_sorted(descending=True)
+    assert (found["methods"] == 8).all()
+    assert (found["highest"] != found["lowest"]).all()
