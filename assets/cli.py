@@ -11,12 +11,10 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 
 from assets.engine import terminal
 from pipeline import study as studies
-from pipeline.stage import StageFailed
 from pipeline.study import StudyError
 from resources.project import Project
 
@@ -31,7 +29,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
-out = terminal.width(Console())
+out = terminal.console()
 StudyName = Annotated[str, typer.Argument(help="A file in studies/, without .yaml", metavar="STUDY")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the whole traceback of an error.")]
 
@@ -41,7 +39,9 @@ def plain_errors(debug: bool) -> Iterator[None]:
     """Errors that a person can act on as one message and exit status 1; Ctrl-C as 130."""
     try:
         yield
-    except (StudyError, StageFailed, FileNotFoundError) as error:
+    except typer.Exit:
+        raise
+    except (StudyError, RuntimeError, OSError) as error:
         if debug:
             raise
         out.print(f"[red]error:[/red] {escape(str(error))}", highlight=False)
@@ -69,13 +69,13 @@ def run(
     """Bring a study up to date: only what changed is computed."""
     with plain_errors(debug):
         project = Project.here()
-        chosen = plan_run(project, study, select or [])
+        chosen, due = plan_run(project, study, select or [])
         if not dry_run:
-            execute(project, study, chosen if select else [*chosen, "warehouse"])
+            execute(project, study, chosen, due)
 
 
-def plan_run(project: Project, study: str, words: list[str]) -> list[str]:
-    """Print what is not up to date among the chosen assets; return all chosen."""
+def plan_run(project: Project, study: str, words: list[str]) -> tuple[list[str], set[str]]:
+    """Print what is to compute and why. Returns the chosen assets, and those that have to run in any case."""
     from assets.engine import choice, declare
 
     graph = declare.graph()
@@ -87,33 +87,43 @@ def plan_run(project: Project, study: str, words: list[str]) -> list[str]:
     if behind:
         out.print(terminal.status_table(behind, project.store))
     out.print(f"{len({s.planned.stage.name for s in behind})} of {len(chosen)} assets to compute\n")
-    return chosen
+    due = choice.due(statuses, project.store) | choice.named(words, graph)
+    return chosen if words else [*chosen, "warehouse"], due
 
 
-def execute(project: Project, study: str, chosen: list[str]) -> None:
-    """Run the chosen assets through Dagster, a line each, then show what came of it."""
+def execute(project: Project, study: str, chosen: list[str], due: set[str]) -> None:
+    """Run what is due, and what Dagster marks, a line each; then show what came of it."""
     from assets.definitions import define
     from assets.engine import declare, runs
 
     definitions = define(project, declare.discover())
-    computed = failed = 0
     with runs.instance(project, capture=False) as on:
         for dead in runs.bury(on):
             out.print(f"[dim]run {dead[:8]} had died; it is marked as failed[/dim]")
-        for happening in runs.drive(definitions, on, study, chosen):
-            tell(happening)
-            computed += happening.kind == "made" and happening.facts.get("computed", 0) > 0
-            failed += happening.kind == "failed"
-    out.print(f"\n{computed} assets computed, {len(chosen) - computed - failed} unchanged or not run\n")
+        marked = runs.unsynced(definitions, on, study, chosen)
+        names = [name for name in chosen if name in due or name in marked]
+        names += ["warehouse"] if names and "warehouse" in chosen and "warehouse" not in names else []
+        happenings = list(told(runs.drive(definitions, on, study, names))) if names else []
+    computed = sum(h.kind == "made" and h.facts.get("computed", 0) > 0 for h in happenings)
+    out.print(f"{computed} of {len(chosen)} assets computed, {len(chosen) - len(names)} already up to date\n")
     show_results(project, study)
-    if failed:
+    if any(h.kind == "failed" for h in happenings):
         raise typer.Exit(1)
+
+
+def told(happenings: "Iterator[Happening]") -> "Iterator[Happening]":
+    for happening in happenings:
+        tell(happening)
+        yield happening
+    out.print()
 
 
 def tell(happening: "Happening") -> None:
     """One line of a run."""
     name, text = happening.asset, escape(happening.text)
-    if happening.kind == "made":
+    if happening.kind == "started" and out.is_terminal:
+        out.print(f"[dim]… {name}[/dim]", end="\r", highlight=False)
+    elif happening.kind == "made":
         facts = happening.facts
         how = f"computed {facts['computed']}" if facts.get("computed") else facts.get("note", "unchanged")
         out.print(f"[green]✓[/green] {name:<24} {how:<18} {facts['took_seconds']:>7.1f} s", highlight=False)

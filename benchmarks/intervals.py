@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pipeline.evaluate import statistics
 from pipeline.evaluate.pointwise import auc, users_of
 from pipeline.evaluate.results import METRICS, user_means
-from pipeline.evaluate.statistics import Measure, UserMean
+from pipeline.evaluate.statistics import Measure, Rows, UserMean
 
 Floats = NDArray[np.float64]
 CONFIDENCE, LEVEL = 0.95, 0.05
@@ -61,14 +61,17 @@ def worlds_of(
         yield number, make(random)
 
 
-def measures(one: World, method: int) -> dict[str, Measure]:
-    """All metrics of a method of the world, as the pipeline measures them."""
+def figures(one: World, method: int) -> pl.DataFrame:
+    """Each user's figures of a method of the world, as the pipeline measures them."""
     score = one.scores[method]
     pairs = {"user": one.users, "label": one.labels, "score": score, "probability": sigmoid(score)}
-    return {
-        "auc": statistics.pooled_auc(one.users, one.labels, score),
-        **user_means(users_of(pl.DataFrame(pairs))),
-    }
+    return users_of(pl.DataFrame(pairs))
+
+
+def measures(one: World, method: int) -> dict[str, Measure]:
+    """All metrics of a method of the world."""
+    pooled = statistics.pooled_auc(one.users, one.labels, one.scores[method])
+    return {"auc": pooled, **user_means(figures(one, method))}
 
 
 @cache
@@ -110,11 +113,11 @@ def rejections(worlds: int, users: int, resamples: int, gain: float, seed: int) 
     return {metric: count / worlds for metric, count in found.items()}
 
 
-def p_values(one: World, users: int, resamples: int, seed: int) -> dict[str, float]:
-    first, second = (measures(one, method) for method in (0, 1))
-    amounts = np.array([amounts_of(second[m]) - amounts_of(first[m]) for m in METRICS[1:]])
-    flipped = statistics.flip_test(amounts, resamples, seed)
-    return {"auc": shifted(one, users, resamples, seed), **dict(zip(METRICS[1:], flipped, strict=True))}
+def p_values(one: World, users: int, flips: int, seed: int) -> dict[str, float]:
+    first, second = (user_means(figures(one, method)) for method in (0, 1))
+    amounts = [amounts_of(second[m]) - amounts_of(first[m]) for m in METRICS[1:]]
+    p = statistics.flip_test(np.array([shares(one), *amounts]), flips, seed)
+    return dict(zip(METRICS, p, strict=True))
 
 
 def amounts_of(measure: Measure) -> Floats:
@@ -122,12 +125,9 @@ def amounts_of(measure: Measure) -> Floats:
     return measure.amounts
 
 
-def shifted(one: World, users: int, resamples: int, seed: int) -> float:
-    """p of the difference in pooled AUC."""
-    pair = [statistics.pooled_auc(one.users, one.labels, score) for score in one.scores]
-    first, second = statistics.bootstrap(pair, users, resamples, seed, len(one.users))
-    observed = statistics.value(pair[1], users) - statistics.value(pair[0], users)
-    return float(statistics.shift_test(np.array([observed]), (second - first)[None])[0])
+def shares(one: World) -> Floats:
+    """The users' shares in the difference in pooled AUC."""
+    return statistics.exchange_shares(*(Rows(one.users, one.labels, score[None]) for score in one.scores))
 
 
 @cache
@@ -145,7 +145,7 @@ def rejections_of_unlike(worlds: int, users: int, resamples: int, seed: int) -> 
     """False alarms of the pooled AUC's test between two methods of equal AUC that reach it in other ways."""
     gain, found = gain_without_leaning(), 0
     for number, one in worlds_of(seed, worlds, lambda random: world(random, users, gain, lean=0)):
-        found += shifted(one, users, resamples, number) < LEVEL
+        found += statistics.flip_test(shares(one)[None], resamples, number)[0] < LEVEL
     return found / worlds
 
 
@@ -158,7 +158,7 @@ def show(title: str, rows: dict[str, dict[str, float]]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--worlds", type=int, default=1000)
-    parser.add_argument("--resamples", type=int, default=300)
+    parser.add_argument("--resamples", type=int, default=500)
     asked, started = parser.parse_args(), time.perf_counter()
     full = {"worlds": asked.worlds, "resamples": asked.resamples}
     part = {**full, "worlds": asked.worlds // 4}  # where the effect is too large to need more

@@ -85,7 +85,9 @@ FACTS: dict[str, tuple[str, dict[str, str]]] = {
         {**CELL, "parent_stage": "VARCHAR", "parent_fingerprint": "VARCHAR"},
     ),
 }
-PUBLISHED_COLUMNS = {c: "VARCHAR" for c in ("method", "data", "metric", "value", "source")}
+PUBLISHED_COLUMNS: dict[str, str] = dict.fromkeys(
+    ("method", "variant", "data", "track", "split", "metric", "value", "source", "note"), "VARCHAR"
+)
 
 
 class ViewError(ValueError):
@@ -342,9 +344,14 @@ def query(catalogue: Path | str, sql: str) -> pl.DataFrame:
         return con.sql(sql).pl()
 
 
-def assertions(catalogue: Path | str) -> dict[str, pl.DataFrame]:
-    """Assertion -> the rows that break it, at most a thousand; every frame is empty on good data."""
-    return {
-        file.stem: query(catalogue, f"select * from ({read_view(file)[1]}) limit {SHOWN}")
-        for file in sorted((SQL / "assertions").glob("*.sql"))
-    }
+def assertions(catalogue: Path | str, study: str | None = None) -> dict[str, pl.DataFrame]:
+    """Assertion -> the rows that break it, at most a thousand; every frame is empty on good data.
+
+    study: only rows of this study; each assertion has a column of that name.
+    """
+    of_study = f"where study = {quoted(study)}" if study else ""
+    with duckdb.connect(str(catalogue), read_only=True) as con:
+        return {
+            file.stem: con.sql(f"select * from ({read_view(file)[1]}) {of_study} limit {SHOWN}").pl()
+            for file in sorted((SQL / "assertions").glob("*.sql"))
+        }

@@ -18,7 +18,9 @@ def make_tokenizer(opening: bool = False) -> Any:
 
     tokenizer = Tokenizer(models.BPE())
     byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), byte_level])
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), byte_level]
+    )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=500,
@@ -34,7 +36,7 @@ def make_tokenizer(opening: bool = False) -> Any:
     return tokenizer
 
 
-def make_model(vocabulary: int, seed: int = 0, width: int = 32, layers: int = 2) -> Any:
+def make_model(vocabulary: int = 512, seed: int = 0, width: int = 32, layers: int = 2) -> Any:
     """A random Llama in float32, ready to read from."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -47,6 +49,7 @@ def make_model(vocabulary: int, seed: int = 0, width: int = 32, layers: int = 2)
         num_attention_heads=4,
         num_key_value_heads=2,
         max_position_embeddings=1024,
+        initializer_range=0.2,  # at the usual 0.02 so small a model hardly tells one token from another
         bos_token_id=1,
         eos_token_id=2,
         pad_token_id=2,
@@ -68,5 +71,5 @@ def save(folder: Path, seed: int = 0, opening: bool = False) -> Path:
     facts = {"tokenizer_class": "TokenizersBackend", "bos_token": "<|im_start|>", "eos_token": "<|im_end|>"}
     (folder / "tokenizer_config.json").write_text(json.dumps(facts))
     with quiet():
-        make_model(tokenizer.get_vocab_size(), seed).save_pretrained(folder)
+        make_model(seed=seed).save_pretrained(folder)
     return folder

@@ -23,7 +23,9 @@ HAND = [
 
 def examples(rows: Iterable[tuple[str, int, int, int]], history: tuple[int, ...] = ()) -> pl.DataFrame:
     """An `examples` table of (part, user, item, label), numbered from 0, all with the same history."""
-    frame = pl.DataFrame(list(rows), schema=["part", "user", "item", "label"], orient="row").with_row_index("row")
+    frame = pl.DataFrame(list(rows), schema=["part", "user", "item", "label"], orient="row").with_row_index(
+        "row"
+    )
     filled = frame.with_columns(
         at=pl.col("row").cast(pl.Int64),
         history=pl.lit(list(history), dtype=pl.List(pl.UInt32)),
@@ -55,7 +57,8 @@ def store_with(frame: pl.DataFrame, folder: Path) -> Store:
     draft = store.draft(folder / "store/work" / SPLIT)
     frame.write_parquet(draft / "examples.parquet")
     store.commit(
-        draft, {"stage": "ctr/split", "fingerprint": SPLIT, "files": {}, "cell": {}, "metrics": {}, "measured": {}}
+        draft,
+        {"stage": "ctr/split", "fingerprint": SPLIT, "files": {}, "cell": {}, "metrics": {}, "measured": {}},
     )
     return store
 

@@ -28,11 +28,8 @@ def build(project: Project, declared: Sequence[Asset]) -> list[dg.AssetsDefiniti
     """All assets of a project. A study that cannot be read fails its own runs, not the rest."""
     planner = Planner(project, Graph(one.stage for one in declared))
     partitions = partitions_of(project)
-    readable = list(readable_studies(project))
-    stages = [
-        build_one(one, planner, partitions, code_version(one.stage, planner.graph, readable))
-        for one in declared
-    ]
+    versions = code_versions(planner.graph, list(readable_studies(project)))
+    stages = [build_one(one, planner, partitions, versions[one.stage.name]) for one in declared]
     return [*stages, build_warehouse(project, partitions, planner.graph.stages)]
 
 
@@ -48,15 +45,20 @@ def readable_studies(project: Project) -> Iterator[Study]:
             log.warning("study %s is left out of stale marks: %s", name, error)
 
 
-def code_version(stage: Stage, graph: Graph, known: Sequence[Study]) -> str:
-    """What makes Dagster mark an asset stale: the stage's version, and settings and cells in every study.
+def code_versions(graph: Graph, known: Sequence[Study]) -> dict[str, str]:
+    """Stage -> what makes Dagster mark its asset stale: its version, settings and cells, and its parents'.
 
+    Parents count because a fingerprint follows them too: what the store calls stale, Dagster marks at once.
     Dagster holds one code version per asset, so a setting changed in one study marks the asset in the
     others too, until their next run finds everything in the store.
     """
-    wants = {study.name: wanted(stage, graph, study) for study in known}
-    text = json.dumps([stage.version, wants], sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    versions: dict[str, str] = {}
+    for stage in graph.order:
+        wants = {study.name: wanted(stage, graph, study) for study in known}
+        parents = [versions[name] for name in graph.parents(stage)]
+        text = json.dumps([stage.version, wants, parents], sort_keys=True, default=str)
+        versions[stage.name] = hashlib.sha256(text.encode()).hexdigest()[:12]
+    return versions
 
 
 def wanted(stage: Stage, graph: Graph, study: Study) -> list[object]:

@@ -6,6 +6,7 @@ words -> names ;  names + status -> names with stale parents
 from collections.abc import Iterable, Sequence
 
 from pipeline.graph import Graph, Status
+from pipeline.store import Store
 from pipeline.study import StudyError, nearest
 
 
@@ -32,6 +33,16 @@ def needed(asked: set[str], graph: Graph, statuses: Sequence[Status]) -> list[st
             if stage.name in behind:
                 taken.add(stage.name)
     return [stage.name for stage in graph.order if stage.name in taken]
+
+
+def due(statuses: Iterable[Status], store: Store) -> set[str]:
+    """Assets that have to run: not fresh, or with a failed check that has to be told again."""
+    return {s.planned.stage.name for s in statuses if s.state != "fresh" or failed(s, store)}
+
+
+def failed(status: Status, store: Store) -> bool:
+    artefact = store.find(status.planned.stage.name, status.planned.spec.fingerprint)
+    return artefact is not None and not all(v["passed"] for v in artefact.manifest["checks"].values())
 
 
 def choose(words: Sequence[str], graph: Graph, statuses: Sequence[Status]) -> list[str]:

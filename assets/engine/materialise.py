@@ -38,7 +38,7 @@ def materialise(context: dg.AssetExecutionContext, one: Asset, planner: Planner)
         study, cells = planner.cells(context.partition_key, one.stage.name)
         refuse(cells, planner.project.store)
         made = [make(planned, study, context) for planned in cells]
-    except (StudyError, StageFailed, FileNotFoundError) as error:
+    except (StudyError, RuntimeError, OSError) as error:
         raise dg.Failure(str(error), allow_retries=False) from error
     record(one, study, made, planner.project)
     seconds = time.perf_counter() - started
@@ -77,7 +77,7 @@ def record(one: Asset, study: Study, made: Sequence[Made], project: Project) -> 
     """Set the study's head, and republish what people read where something is new."""
     store, name = project.store, one.stage.name
     head = [{"cell": dict(m.planned.cell), "fingerprint": m.artefact.fingerprint} for m in made]
-    new = store.head(study.name, name) != head
+    new = (store.head(study.name, name) or []) != head
     if new:
         store.set_head(study.name, name, head)
     if new or not project.catalogue.exists():

@@ -5,27 +5,33 @@ study, assets -> a run of the global asset job -> events as they happen -> one l
 
 import os
 import socket
+import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import dagster as dg
 import psutil
+from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
 from dagster._core.definitions.job_base import InMemoryJob
 from dagster._core.execution.api import execute_run_iterator
+from dagster._core.execution.plan.objects import ErrorSource
 from dagster._core.instance import InstanceRef
+from dagster._core.loader import LoadingContext
 from dagster._core.remote_origin import (
     RegisteredCodeLocationOrigin,
     RemoteJobOrigin,
     RemoteRepositoryOrigin,
 )
 from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
 
 from resources.project import Project
 
 LOCATION = "interlingua"  # the code location's name in every workspace of this project
 REPOSITORY = "__repository__"  # what Dagster calls the unnamed repository of a code location
-OWNER_TAG = "interlingua/process"
+OWNER_TAG = ".dagster/interlingua"  # a prefix that the UI hides
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 NO_CAPTURE = {"module": "dagster._core.storage.noop_compute_log_manager", "class": "NoOpComputeLogManager"}
 
@@ -45,13 +51,52 @@ def instance(project: Project, *, capture: bool = True) -> dg.DagsterInstance:
     os.environ.update(project.variables())  # `dagster.yaml` names its folders by them
     project.state.mkdir(parents=True, exist_ok=True)
     overrides = {} if capture else {"compute_logs": NO_CAPTURE}
+    if not event.contains(Engine, "connect", relax):
+        event.listen(Engine, "connect", relax)
     return dg.DagsterInstance.from_ref(InstanceRef.from_dir(str(project.home), overrides=overrides))
+
+
+def relax(connection: object, _: object) -> None:
+    """Let Dagster's SQLite commit without waiting for the disk.
+
+    It writes ahead: a killed process loses nothing, a power cut may lose the last events and breaks nothing.
+    """
+    if isinstance(connection, sqlite3.Connection):
+        connection.execute("pragma synchronous = normal")
+
+
+class Loads(LoadingContext):
+    """What Dagster wants to read through, for one question."""
+
+    def __init__(self, on: dg.DagsterInstance) -> None:
+        self._instance = on
+        self._loaders: dict[type, Any] = {}
+
+    @property
+    def instance(self) -> dg.DagsterInstance:
+        return self._instance
+
+    @property
+    def loaders(self) -> dict[type, Any]:
+        return self._loaders
+
+
+def unsynced(
+    definitions: dg.Definitions, on: dg.DagsterInstance, study: str, names: Sequence[str]
+) -> list[str]:
+    """Those of the named assets that Dagster itself marks as missing or stale for the study."""
+    resolver = CachingStaleStatusResolver(on, definitions.resolve_asset_graph(), Loads(on))
+    status = {name: resolver.get_status(dg.AssetKey(name.split("/")), study) for name in names}
+    return [name for name in names if status[name] != StaleStatus.FRESH]
 
 
 def drive(
     definitions: dg.Definitions, on: dg.DagsterInstance, study: str, names: Sequence[str]
 ) -> Iterator[Happening]:
-    """Materialise the named assets of one study here and yield what happens."""
+    """Materialise the named assets of one study here and yield what happens.
+
+    Raises KeyboardInterrupt after the run was ended by one.
+    """
     job = definitions.resolve_implicit_global_asset_job_def()
     run = on.create_run_for_job(
         job,
@@ -62,27 +107,33 @@ def drive(
             RemoteRepositoryOrigin(RegisteredCodeLocationOrigin(LOCATION), REPOSITORY), job.name
         ),
     )
-    for event in execute_run_iterator(InMemoryJob(job), run, on):
-        happening = told(event)
+    interrupted = False  # Dagster swallows Ctrl-C and ends the run itself: let it, then go on ending
+    for happened in execute_run_iterator(InMemoryJob(job), run, on):
+        if happened.is_step_failure and happened.step_failure_data.error_source == ErrorSource.INTERRUPT:
+            interrupted = True
+            continue
+        happening = told(happened)
         if happening is not None:
             yield happening
+    if interrupted:
+        raise KeyboardInterrupt
 
 
-def told(event: dg.DagsterEvent) -> Happening | None:
+def told(happened: dg.DagsterEvent) -> Happening | None:
     """An event in words, or None for what only Dagster needs."""
-    name = (event.step_key or "").replace("__", "/")
-    if event.is_step_start:
+    name = (happened.step_key or "").replace("__", "/")
+    if happened.is_step_start:
         return Happening("started", name)
-    if event.is_step_materialization:
-        materialization = event.step_materialization_data.materialization
+    if happened.is_step_materialization:
+        materialization = happened.step_materialization_data.materialization
         facts = {key: value.value for key, value in materialization.metadata.items()}
         return Happening("made", materialization.asset_key.to_user_string(), facts=facts)
-    if event.is_step_failure:
-        return Happening("failed", name, why(event))
-    if event.is_step_skipped:
+    if happened.is_step_failure:
+        return Happening("failed", name, why(happened))
+    if happened.is_step_skipped:
         return Happening("skipped", name)
-    if event.event_type_value == "ASSET_CHECK_EVALUATION":
-        check = event.asset_check_evaluation_data
+    if happened.event_type_value == "ASSET_CHECK_EVALUATION":
+        check = happened.asset_check_evaluation_data
         if not check.passed:
             return Happening(
                 "check", check.asset_key.to_user_string(), f"{check.check_name}: {check.description}"
@@ -90,9 +141,9 @@ def told(event: dg.DagsterEvent) -> Happening | None:
     return None
 
 
-def why(event: dg.DagsterEvent) -> str:
+def why(happened: dg.DagsterEvent) -> str:
     """The reason of a failed step: the message of the Failure raised, or the first cause."""
-    data = event.step_failure_data
+    data = happened.step_failure_data
     if data.user_failure_data and data.user_failure_data.description:
         return data.user_failure_data.description
     error = data.error
@@ -121,7 +172,7 @@ def own(context: dg.AssetExecutionContext) -> None:
     """Write on the run whose process it is, wherever it was launched from, and mend the dead ones."""
     if OWNER_TAG not in context.run.tags:
         context.instance.add_run_tags(context.run.run_id, {OWNER_TAG: this_process()})
-    bury(context.instance)
+        bury(context.instance)
 
 
 def bury(on: dg.DagsterInstance) -> list[str]:

@@ -1,5 +1,6 @@
 """What the command line prints: status, plans, events of a run, the leaderboard, results of SQL."""
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 
@@ -120,6 +121,6 @@ def cell(value: object) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def width(console: Console) -> Console:
-    """A console that does not fold tables at 80 columns when its output goes to a file or a pipe."""
-    return console if console.is_terminal else Console(file=console.file, width=160, no_color=True)
+def console() -> Console:
+    """The terminal; wide and plain where the output goes to a file or a pipe, so that tables do not fold."""
+    return Console() if sys.stdout.isatty() else Console(width=160, no_color=True)

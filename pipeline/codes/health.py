@@ -62,9 +62,13 @@ def mean_correlation(signs: Signs) -> float:
 
     1 means that all bits say the same, so that the code is worth one bit.
     """
-    varying = signs[:, signs.min(0, initial=1) != signs.max(0, initial=-1)]
-    width = varying.shape[1]
-    if width < 2:
+    balance = bit_balance(signs)
+    varying = signs[:, (balance > 0) & (balance < 1)].astype(np.int64)
+    n, width = varying.shape
+    if n < 2 or width < 2:
         return 0.0
-    correlation = np.abs(np.corrcoef(varying.astype(np.float64), rowvar=False))
+    mean = varying.mean(0)
+    spread = np.sqrt(1 - mean**2)  # of values in {-1, +1}
+    together = varying.T @ varying / n  # integers up to here, so the order of summing changes nothing
+    correlation = np.abs((together - np.outer(mean, mean)) / np.outer(spread, spread))
     return float((correlation.sum() - np.trace(correlation)) / (width * (width - 1)))

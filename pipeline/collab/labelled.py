@@ -107,7 +107,7 @@ def sigmoid(logit: Floats) -> Floats:
 
 def mean_where_cold(rows: NDArray[Any], seen: NDArray[np.bool_]) -> NDArray[Any]:
     """Rows (n, d) with the mean of the seen rows in place of those never trained."""
-    return np.where(seen[:, None], rows, rows[seen].mean(0)).astype(rows.dtype)
+    return np.where(seen[:, None], rows, rows[seen].mean(0, dtype=np.float64)).astype(rows.dtype)
 
 
 def cold_counts(examples: pl.DataFrame, seen: Known) -> dict[str, int]:

@@ -164,6 +164,11 @@ def to_batch(rows: Labelled) -> Batch:
     return Batch(user, item, label.float())
 
 
+def rows_a_step(batch: int | None, n: int) -> int:
+    """The batch that is set, or a hundredth of the n training rows, between 2048 and 8192."""
+    return batch or min(max(n // 100, 2048), 8192)
+
+
 def generator(seed: int, *path: int) -> Generator:
     """Random numbers of their own for each (seed, path), on the processor."""
     (state,) = np.random.SeedSequence((seed, *path)).generate_state(1, np.uint64)

@@ -111,17 +111,17 @@ def require_global_order(interactions: pl.DataFrame) -> None:
 def cut_by_time(interactions: pl.DataFrame, settings: SplitSettings) -> pl.DataFrame:
     """One cut for all users. Rows at the cut's very moment go to the later part."""
     rows, at = interactions.height, interactions["at"]
-    test = at[min(int(rows * (1 - settings.test_share)), rows - 1)]
-    valid = at[int(rows * (1 - settings.test_share - settings.valid_share))]
-    return interactions.with_columns(part=part_by(pl.col("at") >= valid, pl.col("at") >= test))
+    test = rows - max(round(rows * settings.test_share), 1)
+    valid = max(test - max(round(rows * settings.valid_share), 1), 0)
+    return interactions.with_columns(part=part_by(pl.col("at") >= at[valid], pl.col("at") >= at[test]))
 
 
 def cut_per_user(interactions: pl.DataFrame, settings: SplitSettings) -> pl.DataFrame:
     """Each user's last rows, by share, at least one of each; who has fewer than three is only learnt from."""
+    rows = pl.len().over("user").cast(pl.Int64)
     rank = pl.col("at").rank("min").over("user") - 1
-    rows = pl.len().over("user")
-    test = (rows * settings.test_share).ceil()
-    valid = (rows * settings.valid_share).ceil()
+    test = pl.min_horizontal(pl.max_horizontal((rows * settings.test_share).round(), 1), rows - 2)
+    valid = pl.min_horizontal(pl.max_horizontal((rows * settings.valid_share).round(), 1), rows - test - 1)
     held = rows >= 3
     later = held & (rank >= rows - test - valid)
     return interactions.with_columns(part=part_by(later, held & (rank >= rows - test)))
@@ -321,7 +321,12 @@ def two_classes(draft: Draft, inputs: Mapping[str, Any], settings: SplitSettings
     """Every part has likes and others; with one class only, nothing can be ordered or measured."""
     shares = {part: draft.metrics[f"{part}_positive_share"] for part in PARTS}
     flat = [part for part, positive in shares.items() if positive in (None, 0.0, 1.0)]
-    said = f"one class or no row in {', '.join(flat)}: is like_at_least {settings.like_at_least} right?"
+    why = (
+        f"is like_at_least {settings.like_at_least:g} right?"
+        if settings.like_at_least is not None
+        else ("no item was left to draw: users there had used everything")
+    )
+    said = f"one class or no row in {', '.join(flat)}: {why}"
     return Verdict(not flat, said if flat else "", {f"{k}_positive_share": v for k, v in shares.items()})
 
 

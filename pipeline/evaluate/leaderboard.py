@@ -26,6 +26,7 @@ from pipeline.evaluate.results import (
     contenders,
     refuse_unequal,
     results,
+    rows_of,
 )
 from pipeline.evaluate.statistics import Floats, UserMean
 from pipeline.schema import Comparisons, Leaderboard, empty
@@ -40,7 +41,7 @@ class LeaderboardSettings(Settings):
     """How sure the table is."""
 
     resamples: int = Field(1000, ge=100, description="draws of users behind each interval")
-    flips: int = Field(10000, ge=100, description="random sign flips behind the p of a metric per user")
+    flips: int = Field(10000, ge=100, description="random sign flips behind each p-value")
     seed: int = Field(1, ge=0, description="of the draws and the flips; all methods meet the same ones")
     confidence: float = Field(0.95, gt=0, lt=1, description="share of the draws inside an interval")
 
@@ -60,22 +61,13 @@ class Duel(NamedTuple):
     def draws(self) -> Floats:
         return self.result.draws - self.versus.draws
 
-    @property
-    def per_user(self) -> UserMean | None:
-        """The difference as a mean over users; None for a pooled figure."""
-        one, other = self.result.measure, self.versus.measure
-        if isinstance(one, UserMean) and isinstance(other, UserMean):
-            return UserMean(one.amounts - other.amounts, one.weights)
-        return None
-
-    @property
-    def effect(self) -> float | None:
-        """Mean over standard deviation of the users' differences, weighted as the metric weights users."""
-        split = self.per_user
-        if split is None:
-            return None
-        figures = split.amounts / np.where(split.weights > 0, split.weights, 1)
-        return statistics.effect_size(figures, split.weights)
+    def per_user(self) -> UserMean:
+        """The difference as a mean over users."""
+        one, other = self.result, self.versus
+        if isinstance(one.measure, UserMean) and isinstance(other.measure, UserMean):
+            return UserMean(one.measure.amounts - other.measure.amounts, one.measure.weights)
+        shares = statistics.exchange_shares(*(rows_of(side.contender, side.part) for side in (one, other)))
+        return UserMean(shares * len(shares), np.ones(len(shares)))
 
 
 def board(found: Sequence[Result], confidence: float) -> pl.DataFrame:
@@ -151,7 +143,8 @@ def compare(pairs: Sequence[Duel], settings: LeaderboardSettings) -> pl.DataFram
     rows = []
     for (question, metric), group in groupby(pairs, key=lambda d: (d.question, d.result.metric)):
         together = list(group)
-        p = p_values(together, settings)
+        splits = [duel.per_user() for duel in together]
+        p = statistics.flip_test(np.array([s.amounts for s in splits]), settings.flips, settings.seed)
         rows += [
             {
                 "track": TRACK,
@@ -164,21 +157,18 @@ def compare(pairs: Sequence[Duel], settings: LeaderboardSettings) -> pl.DataFram
                 **bounds(duel.draws, settings.confidence, duel.result.users),
                 "p": raw,
                 "p_holm": corrected,
-                "effect": duel.effect,
+                "effect": effect(split),
                 "users": duel.result.users,
             }
-            for duel, raw, corrected in zip(together, p, statistics.holm(p), strict=True)
+            for duel, split, raw, corrected in zip(together, splits, p, statistics.holm(p), strict=True)
         ]
     return pl.DataFrame(rows, schema=empty(Comparisons).schema)
 
 
-def p_values(group: Sequence[Duel], settings: LeaderboardSettings) -> Floats:
-    """p of each duel of one metric: sign flips where it is a mean over users, else the draws moved to zero."""
-    splits = [split for duel in group if (split := duel.per_user)]
-    if len(splits) == len(group):
-        return statistics.flip_test(np.array([s.amounts for s in splits]), settings.flips, settings.seed)
-    observed = np.array([duel.difference for duel in group])
-    return statistics.shift_test(observed, np.array([duel.draws for duel in group]))
+def effect(split: UserMean) -> float | None:
+    """Mean over standard deviation of the users' differences, weighted as the metric weights users."""
+    figures = split.amounts / np.where(split.weights > 0, split.weights, 1)
+    return statistics.effect_size(figures, split.weights)
 
 
 def figures_are_possible(draft: Draft, inputs: Mapping[str, Input], settings: Settings) -> Verdict:

@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 
 from pipeline.evaluate import statistics
-from pipeline.evaluate.statistics import Floats, Measure, UserMean
+from pipeline.evaluate.statistics import Floats, Measure, Rows, UserMean
 from pipeline.stage import Artefact
 
 METRICS = ("auc", "uauc", "uauc_weighted", "log_loss", "accuracy")
@@ -49,7 +49,7 @@ class Result:
     (resamples,), NaN where a draw had nothing to measure; everyone, rows: users and rows of the part.
     """
 
-    name: Name
+    contender: Contender
     part: str
     metric: str
     seeds: Sequence[Measure]
@@ -57,6 +57,10 @@ class Result:
     draws: Floats
     everyone: int
     rows: int
+
+    @property
+    def name(self) -> Name:
+        return self.contender.name
 
     @property
     def value(self) -> float:
@@ -100,25 +104,32 @@ def results(contender: Contender, users: pl.DataFrame, part: str, *, resamples: 
     if not runs:
         return []
     everyone, rows = runs[0].height, int(runs[0]["rows"].sum())
-    by_metric = {"auc": pooled(contender, runs[0]["user"], part), **per_user(runs)}
+    by_metric = {"auc": pooled(contender, part), **per_user(runs)}
     measures = [joined(seeds) for seeds in by_metric.values()]
     resampled = statistics.bootstrap(measures, everyone, resamples, seed, rows)
     found = [
-        Result(contender.name, part, metric, seeds, measure, draws, everyone, rows)
+        Result(contender, part, metric, seeds, measure, draws, everyone, rows)
         for (metric, seeds), measure, draws in zip(by_metric.items(), measures, resampled, strict=True)
     ]
     return [r for r in found if np.isfinite(r.value) and np.isfinite(r.draws).any()]
 
 
-def pooled(contender: Contender, users: pl.Series, part: str) -> list[Measure]:
-    """The pooled AUC of each seed of a contender; `users` are all users of the part, ascending."""
-    found: list[Measure] = []
-    for artefact in contender.artefacts:
-        pairs = artefact.scan("pairs").filter(part=part, **contender.name._asdict()).sort("seed", "row")
-        for rows in pairs.select("seed", "user", "label", "score").collect().partition_by("seed"):
-            places = np.searchsorted(users.to_numpy(), rows["user"].to_numpy())
-            found.append(statistics.pooled_auc(places, rows["label"].to_numpy(), rows["score"].to_numpy()))
-    return found
+def rows_of(contender: Contender, part: str) -> Rows:
+    """The contender's scored rows of a part, in the order of `row`; users are numbered in their order."""
+    wanted = {"part": part, **contender.name._asdict()}
+    kept = [
+        a.scan("pairs").filter(**wanted).select("seed", "row", "user", "label", "score")
+        for a in contender.artefacts
+    ]
+    runs = pl.concat(kept).sort("seed", "row").collect().partition_by("seed", maintain_order=True)
+    users = np.unique(runs[0]["user"].to_numpy(), return_inverse=True)[1]
+    return Rows(users, runs[0]["label"].to_numpy(), np.array([run["score"].to_numpy() for run in runs]))
+
+
+def pooled(contender: Contender, part: str) -> list[Measure]:
+    """The pooled AUC of each seed of a contender."""
+    users, labels, scores = rows_of(contender, part)
+    return [statistics.pooled_auc(users, labels, score) for score in scores]
 
 
 def per_user(runs: Sequence[pl.DataFrame]) -> dict[str, list[Measure]]:

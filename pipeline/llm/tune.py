@@ -12,7 +12,9 @@ import hashlib
 import json
 import math
 import os
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from time import perf_counter
@@ -186,8 +188,8 @@ class Run:
         if torch.cuda.is_available():
             tensors["random_cuda"] = torch.cuda.get_rng_state()
         beside = self.file.with_suffix(".part")
-        facts = {"progress": json.dumps(asdict(self.progress)), "identity": self.identity()}
-        save_file({k: v.cpu().contiguous() for k, v in tensors.items()}, beside, facts)
+        facts = json.dumps({"identity": self.identity(), "progress": asdict(self.progress)})
+        save_file({k: v.cpu().contiguous() for k, v in tensors.items()}, beside, {"run": facts})
         with beside.open("rb") as handle:
             os.fsync(handle.fileno())
         os.replace(beside, self.file)
@@ -197,11 +199,11 @@ class Run:
         if not self.file.exists():
             return
         with safe_open(self.file, "pt") as saved:
-            facts = saved.metadata()
+            facts = json.loads(saved.metadata()["run"])
             if facts["identity"] != self.identity():
                 return
             held = {key: saved.get_tensor(key) for key in saved.keys()}  # noqa: SIM118
-        self.progress = Progress(**json.loads(facts["progress"]))
+        self.progress = Progress(**facts["progress"])
         self.progress.curve = [(step, name, value) for step, name, value in self.progress.curve]
         self.best = {n: held[f"best.{n}"].to(w.device) for n, w in self.weights.items()}
         with torch.no_grad():
@@ -337,12 +339,20 @@ def add_adapter(model: "PreTrainedModel", settings: Tuning, seed: int, start: Pa
         bias="none",
         task_type="CAUSAL_LM",
     )
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())), old_names_of_transformers():
         torch.manual_seed(seed)
         wrapped = get_peft_model(model, config)
     if start is not None:
         take_weights(model, read_adapter(start))
     return wrapped
+
+
+@contextmanager
+def old_names_of_transformers() -> Iterator[None]:
+    """Keep still about peft 0.21 asking transformers 5.23 for a property under its old name."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+        yield
 
 
 def trainable(model: "PreTrainedModel") -> dict[str, Tensor]:
@@ -377,7 +387,8 @@ def write_adapter(wrapped: Any, weights: Mapping[str, Tensor], folder: Path) -> 
     config = wrapped.peft_config["default"]
     config.base_model_name_or_path = None  # a path of this machine has no place in an artefact
     config.inference_mode = True
-    config.save_pretrained(folder)
+    facts = {key: sorted(v) if isinstance(v, set) else v for key, v in config.to_dict().items()}
+    (folder / "adapter_config.json").write_text(json.dumps(facts, indent=1, sort_keys=True))
     save_file(
         {n: w.detach().cpu().contiguous() for n, w in weights.items()}, folder / "adapter_model.safetensors"
     )
@@ -387,5 +398,6 @@ def merge_adapter(model: "PreTrainedModel", folder: Path, dtype: torch.dtype) ->
     """Add a saved adapter's product to the weights it adapts, in their own precision; then cast."""
     from peft import PeftModel
 
-    wrapped: Any = PeftModel.from_pretrained(model, str(folder), is_trainable=False)
+    with old_names_of_transformers():
+        wrapped: Any = PeftModel.from_pretrained(model, str(folder), is_trainable=False)
     return wrapped.merge_and_unload().to(dtype)

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 Ids = Sequence[int]
 PROBES = 16  # prompts that the answers are resolved on
-WORTH_SHARING = 32  # tokens that the shared beginning of a family saves at least
+WORTH_SHARING = 32  # tokens that a family's beginning has at least
+LARGEST_FAMILY = 128
 
 
 class Answers(NamedTuple):
@@ -149,37 +150,44 @@ class Family:
 
 
 def kin(prompts: Sequence[Ids]) -> tuple[list[Family], list[int]]:
-    """Group prompts whose common beginning is worth reading once; the rest stay alone."""
+    """Group prompts by common beginnings so that the most tokens are saved; the rest stay alone.
+
+    Sorted by their tokens, a family is a run of neighbours; the best cut into runs follows by dynamic programming.
+    """
     order = sorted(range(len(prompts)), key=lambda i: list(prompts[i]))
-    grown = [Family([order[0]], len(prompts[order[0]]))] if order else []
-    for before, place in pairwise(order):
-        family, common = grown[-1], common_start(prompts[before], prompts[place])
-        if joins(family, common, prompts):
-            family.shared = min(family.shared, common)
-            family.places.append(place)
+    shares = [common_start(prompts[a], prompts[b]) for a, b in pairwise(order)]
+    saved, start, shared = [0], [0], [0]  # of the best cut of the first n prompts: its last run
+    for end in range(1, len(order) + 1):
+        gain, begin, common = max(runs_to(end, shares, saved), key=lambda run: run[0])
+        saved.append(gain)
+        start.append(begin)
+        shared.append(common)
+    families, alone, end = [], [], len(order)
+    while end > 0:
+        run = order[start[end] : end]
+        if len(run) > 1:
+            families.append(Family(run, shared[end]))
         else:
-            grown.append(Family([place], len(prompts[place])))
-    families = [trim(f, prompts) for f in grown if len(f.places) > 1]
-    together = {place for family in families for place in family.places}
-    return families, [place for place in range(len(prompts)) if place not in together]
+            alone += run
+        end = start[end]
+    return families, alone
 
 
-def joins(family: Family, common: int, prompts: Sequence[Ids]) -> bool:
-    """Whether one more member that shares `common` tokens makes the family save more than it does now."""
-    size = len(family.places)
-    now = (size - 1) * min(family.shared, len(prompts[family.places[0]]))
-    return common >= WORTH_SHARING and size * min(family.shared, common) > now
-
-
-def trim(family: Family, prompts: Sequence[Ids]) -> Family:
-    """Leave every member at least its last token to read by itself."""
-    shortest = min(len(prompts[place]) for place in family.places)
-    return Family(family.places, min(family.shared, shortest - 1))
+def runs_to(end: int, shares: Sequence[int], saved: Sequence[int]) -> Iterator[tuple[int, int, int]]:
+    """Every run that may end before `end`: tokens saved up to there, where the run begins, tokens shared."""
+    yield saved[end - 1], end - 1, 0
+    common = shares[end - 2] if end > 1 else 0
+    for begin in range(end - 2, max(-1, end - 1 - LARGEST_FAMILY), -1):
+        common = min(common, shares[begin])
+        if common < WORTH_SHARING:
+            return
+        yield saved[begin] + (end - begin - 1) * common, begin, common
 
 
 def common_start(a: Ids, b: Ids) -> int:
-    """How many tokens two prompts share from their start."""
-    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+    """How many tokens two prompts share from their start, the last of each left out: it is read alone."""
+    shorter = min(len(a), len(b)) - 1
+    return next((i for i in range(shorter) if a[i] != b[i]), shorter)
 
 
 def read_family(

@@ -49,12 +49,15 @@ same_data as (
 published as (
     select
         same_data.study,
+        published.track,
         published.method,
+        published.variant,
         max(published.value) filter (where published.metric = 'auc') as published_auc,
         max(published.value) filter (where published.metric = 'uauc') as published_uauc,
         max(published.source) as published_source
     from staging.published as published
     inner join same_data using (data)
+    where published.split = 'test'
     group by all
 )
 
@@ -71,6 +74,6 @@ select
     costs.* exclude (study, method, variant, seeds)
 from figures
 left join roles using (study, method, variant)
-left join published using (study, method)
+left join published using (study, track, method, variant)
 left join costs using (study, method, variant)
 order by figures.study, figures.track, figures.uauc desc

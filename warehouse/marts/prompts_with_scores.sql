@@ -2,12 +2,19 @@
 with
 
 shown as (
-    select study, row, unnest(history) as item, generate_subscripts(history, 1) as place
-    from staging.examples
+    select study, method, variant, seed, part, row, unnest(shown) as item, generate_subscripts(shown, 1) as place
+    from staging.prompts
 ),
 
 histories as (
-    select shown.study, shown.row, list(items.title order by shown.place) as history_titles
+    select
+        shown.study,
+        shown.method,
+        shown.variant,
+        shown.seed,
+        shown.part,
+        shown.row,
+        list(items.title order by shown.place) as shown_titles
     from shown
     inner join staging.items as items using (study, item)
     group by all
@@ -23,7 +30,7 @@ select
     prompts.user,
     prompts.item,
     items.title,
-    histories.history_titles,
+    histories.shown_titles,
     prompts.prompt,
     prompts.tokens,
     prompts.items_shown,
@@ -34,4 +41,4 @@ select
 from staging.prompts as prompts
 left join staging.pairs as pairs using (study, method, variant, seed, part, row)
 left join staging.items as items on prompts.study = items.study and prompts.item = items.item
-left join histories on prompts.study = histories.study and prompts.row = histories.row
+left join histories using (study, method, variant, seed, part, row)

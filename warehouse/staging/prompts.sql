@@ -11,6 +11,7 @@ select
     label,
     prompt,
     tokens,
+    shown,
     items_shown,
     items_dropped
 from raw.prompts

@@ -1,8 +1,12 @@
--- one row per figure that a paper published for a method on a data set
+-- one row per figure that a paper published for a method and variant on a data set's split
 select
     method,
+    variant,
     data,
+    track,
+    split,
     metric,
     value::double as value,
-    source
+    source,
+    note
 from raw.published

@@ -45,12 +45,14 @@ def published_file(settings: ReportSettings, root: Path) -> dict[str, str]:
     return {"published": hashlib.sha256(file.read_bytes()).hexdigest()}
 
 
-def published(file: Path, data: str | None) -> Published | None:
-    """Method and metric -> value and source, of a data set; None where the study names no such data set."""
+def published(file: Path, data: str | None) -> list[Published] | None:
+    """Test figures of papers on a data set; None where the study names no such data set."""
     if data is None or not file.exists():
         return None
-    rows = pl.read_csv(file, infer_schema=False).filter(data=data)
-    return {(r["method"], r["metric"]): (float(r["value"]), r["source"]) for r in rows.iter_rows(named=True)}
+    rows = pl.read_csv(file, infer_schema=False).filter(data=data, split="test").iter_rows(named=True)
+    return [
+        Published(Name(r["method"], r["variant"]), r["metric"], float(r["value"]), r["source"]) for r in rows
+    ]
 
 
 def self_contained(draft: Draft, inputs: Mapping[str, Input], settings: ReportSettings) -> Verdict:

@@ -22,7 +22,15 @@ from pipeline.evaluate.results import Name
 BARRED = ("auc", "uauc")  # metrics with an interval bar in the leaderboard
 MINUS = "\N{MINUS SIGN}"
 ROOM = 0.06  # of a bar's width left free at both ends
-Published = Mapping[tuple[str, str], tuple[float, str]]  # method, metric -> value, source
+
+
+class Published(NamedTuple):
+    """A figure that a paper printed."""
+
+    name: Name
+    metric: str
+    value: float
+    source: str
 
 
 class Bar(NamedTuple):
@@ -34,7 +42,7 @@ class Bar(NamedTuple):
     guide: float | None
 
 
-def page(study: str, title: str, metric: str, facts: Facts, published: Published | None) -> str:
+def page(study: str, title: str, metric: str, facts: Facts, published: Sequence[Published] | None) -> str:
     """The report of a study. published: figures of papers on equal data and split, None where not known."""
     return (
         environment()
@@ -45,9 +53,9 @@ def page(study: str, title: str, metric: str, facts: Facts, published: Published
             metric=metric,
             facts=facts,
             findings=findings(facts, metric),
-            board=board(facts, metric, published or {}),
+            board=board(facts, metric, published or ()),
             published_known=published is not None,
-            sources=sorted({source for _, source in (published or {}).values()}),
+            papers=papers(published or ()),
             passed=sum(one.passed for one in facts.checks),
             verdicts=sum(one.artefacts for one in facts.checks),
             controls=differences(facts, "control"),
@@ -87,7 +95,7 @@ def environment() -> Environment:
 # ---- rows of the tables
 
 
-def board(facts: Facts, metric: str, published: Published) -> list[dict[str, Any]]:
+def board(facts: Facts, metric: str, published: Sequence[Published]) -> list[dict[str, Any]]:
     """One row for each method and variant, the best on test first."""
     test = facts.leaderboard.filter(part="test")
     named = {name: {row["metric"]: row for row in rows} for name, rows in by_name(test).items()}
@@ -99,11 +107,27 @@ def board(facts: Facts, metric: str, published: Published) -> list[dict[str, Any
             "kind": facts.kinds.get(name, "baseline"),
             "figures": figures_of,
             "bars": {m: bar(figures_of[m], scales[m], guides[m]) for m in BARRED if m in figures_of},
-            "published": {m: published[name.method, m][0] for m in BARRED if (name.method, m) in published},
+            "published": best_published(name, published),
         }
         for name, figures_of in named.items()
     ]
     return sorted(rows, key=lambda row: -row["figures"].get(metric, {"value": 0})["value"])
+
+
+def best_published(name: Name, published: Sequence[Published]) -> dict[str, float]:
+    """Metric -> the highest figure that any paper printed for this method and variant."""
+    ours = sorted((one for one in published if one.name == name), key=lambda one: one.value)
+    return {one.metric: one.value for one in ours}
+
+
+def papers(published: Sequence[Published]) -> list[dict[str, Any]]:
+    """Published figures, one row for each method, variant and source, the best first."""
+    found: dict[tuple[Name, str], dict[str, Any]] = {}
+    for one in published:
+        key = (one.name, one.source)
+        row = found.setdefault(key, {"name": one.name, "source": one.source, **dict.fromkeys(BARRED)})
+        row[one.metric] = one.value
+    return sorted(found.values(), key=lambda row: -(row[BARRED[0]] or 0))
 
 
 def by_name(test: pl.DataFrame) -> dict[Name, list[dict[str, Any]]]:

@@ -67,7 +67,9 @@ def test_the_gradient_passes_the_sign_unchanged() -> None:
 
 def test_with_tanh_the_gradient_is_that_of_tanh() -> None:
     slopes = 1 - torch.tanh(torch.tensor([-2.0, 0.0, 0.5])) ** 2
-    assert torch.allclose(gradient("tanh", torch.tensor([1.0, -3.0, 7.0])), slopes * torch.tensor([1.0, -3.0, 7.0]))
+    assert torch.allclose(
+        gradient("tanh", torch.tensor([1.0, -3.0, 7.0])), slopes * torch.tensor([1.0, -3.0, 7.0])
+    )
 
 
 def test_a_share_of_none_trains_on_tanh_and_of_all_on_signs() -> None:

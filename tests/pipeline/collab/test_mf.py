@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import dataframely
 import numpy as np
 import polars as pl
 import pytest
@@ -12,12 +13,27 @@ from pydantic import ValidationError
 
 from pipeline.collab import mf as module
 from pipeline.collab.labelled import known, part_of
-from pipeline.collab.mf import MFSettings, better_than_chance, learn, mf, vector_table, vectors_are_finite
+from pipeline.collab.mf import (
+    MFSettings,
+    better_than_chance,
+    every_target_has_a_vector,
+    learn,
+    mf,
+    vector_table,
+)
 from pipeline.evaluate.pointwise import auc
 from pipeline.stage import StageFailed, run
-from tests.toy_pairs import HAND, draft_of, examples, files_of, make, passed, spec_of, store_with, taste
+from tests.toy_pairs import HAND, SPLIT, draft_of, examples, files_of, make, passed, spec_of, store_with, taste
 
-QUICK = {"dim": 4, "penalties": (0.1, 1.0), "lr": 0.05, "batch": 64, "epochs": 25, "patience": 25, "spread": 0.1}
+QUICK = {
+    "dim": 4,
+    "penalties": (0.1, 1.0),
+    "lr": 0.05,
+    "batch": 64,
+    "epochs": 25,
+    "patience": 25,
+    "spread": 0.1,
+}
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +54,7 @@ def warm_rows() -> pl.DataFrame:
 def test_all_checks_pass(artefact) -> None:
     assert passed(artefact) == {
         "every_pair_scored_once": True,
-        "vectors_are_finite": True,
+        "every_target_has_a_vector": True,
         "better_than_chance": True,
     }
 
@@ -136,18 +152,34 @@ def test_more_penalty_gives_smaller_vectors() -> None:
     frame = taste()
     parts, settings = (part_of(frame, "train"), part_of(frame, "valid")), MFSettings(**QUICK)
     sizes = [
-        np.abs(learn(parts, known(frame), settings, penalty, seed=1)[0].users[:, :4]).mean() for penalty in (0.1, 50)
+        np.abs(learn(parts, known(frame), settings, penalty, seed=1)[0].users[:, :4]).mean()
+        for penalty in (0.1, 50)
     ]
     assert sizes[1] < sizes[0] / 2
 
 
-def test_a_number_that_is_not_finite_fails_the_check(tmp_path: Path) -> None:
-    good = vector_table("user", np.ones((2, 3), np.float32), np.array([True, True]))
-    bad = vector_table("item", np.array([[1.0, np.nan, 2.0]], np.float32), np.array([True]))
-    draft = draft_of(mf, tmp_path, {"user_vectors": good, "item_vectors": bad})
-    verdict = vectors_are_finite(draft, {}, MFSettings())
-    assert not verdict.passed
-    assert verdict.facts == {"user_vectors": 0, "item_vectors": 1}
+def vectors(entity: str, rows: int, width: int) -> pl.DataFrame:
+    return vector_table(entity, np.ones((rows, width), np.float32), np.ones(rows, bool))
+
+
+@pytest.mark.parametrize(
+    ("users", "items", "width", "missing"),
+    [(4, 5, 6, (0, 0)), (3, 5, 6, (1, 0)), (4, 1, 6, (0, 3)), (4, 5, 5, (4, 4))],
+)
+def test_a_missing_or_narrow_vector_fails_the_check(
+    users: int, items: int, width: int, missing: tuple[int, int], tmp_path: Path
+) -> None:
+    split = store_with(examples(HAND), tmp_path).get("ctr/split", SPLIT)
+    tables = {"user_vectors": vectors("user", users, width), "item_vectors": vectors("item", items, width)}
+    verdict = every_target_has_a_vector(draft_of(mf, tmp_path, tables), {"split": split}, MFSettings(dim=4))
+    assert verdict.passed == (missing == (0, 0))
+    assert verdict.facts == {"users": missing[0], "items": missing[1]}
+
+
+def test_a_vector_that_is_not_finite_is_refused_by_the_table(tmp_path: Path) -> None:
+    broken = vector_table("item", np.array([[1.0, np.nan, 2.0]], np.float32), np.array([True]))
+    with pytest.raises(dataframely.exc.ValidationError, match="inner_nan"):
+        draft_of(mf, tmp_path, {"item_vectors": broken})
 
 
 @pytest.mark.parametrize(("value", "fine"), [(0.5, False), (0.5001, True)])
@@ -164,7 +196,7 @@ def test_settings_that_make_no_sense_are_refused(wrong: dict) -> None:
 
 def test_declaring_the_stages_loads_no_torch() -> None:
     code = (
-        "import sys, pipeline.collab.mf, pipeline.codes.binary, pipeline.collab.means, pipeline.collab.popularity; "
+        "import sys, pipeline.collab.mf, pipeline.codes.binary, pipeline.collab.means; "
         "print('torch' in sys.modules, 'matplotlib' in sys.modules)"
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -22,6 +22,7 @@ from pipeline.collab.pairs import (
     finished,
     fit_pairs,
     generator,
+    rows_a_step,
     search_table,
     to_batch,
 )
@@ -63,7 +64,7 @@ def rising(net: nn.Module, killed_after: int | None = None) -> Callable[[], floa
         calls += 1
         if calls == killed_after:
             raise Killed
-        return float(sum(p.abs().sum() for p in net.parameters()))
+        return sum(p.detach().abs().sum().item() for p in net.parameters())
 
     return judge
 
@@ -244,6 +245,13 @@ def test_weight_decay_shrinks_tables_and_spares_scalars() -> None:
     assert net.offset.item() == 3.0
 
 
+@pytest.mark.parametrize(
+    ("batch", "n", "rows_"), [(7, 10**6, 7), (None, 10, 2048), (None, 500_000, 5000), (None, 10**6, 8192)]
+)
+def test_a_batch_is_as_set_or_grows_with_the_data(batch: int | None, n: int, rows_: int) -> None:
+    assert rows_a_step(batch, n) == rows_
+
+
 def test_draws_differ_by_seed_and_path_and_repeat() -> None:
     drawn = [torch.rand(3, generator=generator(*path)).tolist() for path in [(1, 0), (1, 1), (2, 0), (1, 0)]]
     assert drawn[0] == drawn[3]
@@ -265,4 +273,8 @@ def test_trials_become_tables_and_the_first_of_the_best_is_chosen() -> None:
     assert tried["chosen"].to_list() == [False, True, False]
     assert tried["epochs"].to_list() == [1, 1, 1]
     curve = Curve.validate(curve_table(trials), cast=True)
-    assert curve.rows() == [("a=1", 1, "valid_auc", 0.6), ("a=1", 2, "valid_auc", 0.5), ("a=2", 1, "valid_auc", 0.7)]
+    assert curve.rows() == [
+        ("a=1", 1, "valid_auc", 0.6),
+        ("a=1", 2, "valid_auc", 0.5),
+        ("a=2", 1, "valid_auc", 0.7),
+    ]

@@ -12,7 +12,7 @@ from pipeline.llm.yes_no import Answers, Family, Logits, answer_ids, batches, co
 from tests.tiny_lm import make_model, make_tokenizer
 
 TOKENIZER = make_tokenizer()
-MODEL = make_model(TOKENIZER.get_vocab_size())
+MODEL = make_model()
 ANSWERS = Answers(yes=300, no=301)
 
 
@@ -125,8 +125,13 @@ def test_families_share_what_they_say_and_lose_nobody(prompts: list[list[int]]) 
 
 def test_common_start_counts_equal_tokens() -> None:
     assert common_start([1, 2, 3], [1, 2, 4]) == 2
-    assert common_start([1, 2], [1, 2, 4]) == 2
+    assert common_start([1, 3, 3], [1, 2, 4]) == 1
     assert common_start([5], [1]) == 0
+
+
+def test_common_start_leaves_each_its_last_token() -> None:
+    assert common_start([1, 2], [1, 2, 4]) == 1
+    assert common_start([1, 2], [1, 2]) == 1
 
 
 def test_a_distant_relative_does_not_shrink_a_good_family() -> None:

@@ -1,0 +1,44 @@
+"""Synthetic studies with their reports, materialised once for all tests of the report."""
+
+from typing import NamedTuple
+
+import pytest
+
+from pipeline.evaluate.report import report
+from pipeline.store import Artefact, Store
+from tests.warehouse import synthetic
+
+ROOT = synthetic.ROOT
+
+
+class Made(NamedTuple):
+    """A materialised study: its artefacts by stage, and all of them but the report's."""
+
+    store: Store
+    stages: dict[str, list[Artefact]]
+
+    @property
+    def everything(self) -> list[Artefact]:
+        return [a for stage, artefacts in self.stages.items() if stage != "report" for a in artefacts]
+
+    @property
+    def html(self) -> str:
+        return self.stages["report"][0].file("report.html").read_text()
+
+
+def made(folder, study) -> Made:
+    store = Store(folder)
+    return Made(store, synthetic.materialise(store, study, (*synthetic.STAGES, report), ROOT))
+
+
+@pytest.fixture(scope="session")
+def full(tmp_path_factory) -> Made:
+    """Two seeds, methods with controls, and published figures."""
+    evaluate = {**synthetic.QUICK, "report": {"published": "ml-1m-collm"}}
+    return made(tmp_path_factory.mktemp("full"), synthetic.study(seeds=(1, 2), evaluate=evaluate))
+
+
+@pytest.fixture(scope="session")
+def plain(tmp_path_factory) -> Made:
+    """Baselines only, one seed."""
+    return made(tmp_path_factory.mktemp("plain"), synthetic.study("baselines", methods={}))

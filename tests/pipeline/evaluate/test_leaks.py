@@ -1,0 +1,75 @@
+"""Leakage guards, each seen to catch the leak that it is there for."""
+
+import polars as pl
+import pytest
+
+from pipeline.evaluate import leaks
+
+INTERACTIONS = pl.DataFrame(
+    {"user": [1, 1, 1, 1, 2], "item": [10, 11, 12, 10, 13], "at": [100, 200, 300, 400, 250]},
+    schema={"user": pl.UInt32, "item": pl.UInt32, "at": pl.Int64},
+)
+EXAMPLES = pl.DataFrame(
+    {"row": [2, 3, 4], "user": [1, 1, 2], "item": [12, 10, 13], "label": [1, 0, 1], "at": [300, 400, 250]},
+    schema={"row": pl.UInt32, "user": pl.UInt32, "item": pl.UInt32, "label": pl.UInt8, "at": pl.Int64},
+)
+
+
+def prompts(*shown: list[int]) -> pl.DataFrame:
+    lists = pl.Series("shown", list(shown), dtype=pl.List(pl.UInt32))
+    return EXAMPLES.select("row", "user", "item").with_columns(lists)
+
+
+def test_a_past_of_the_past_is_no_leak() -> None:
+    good = prompts([10, 11], [10, 11, 12], [])
+    assert leaks.shown_too_early(good, EXAMPLES, INTERACTIONS).is_empty()
+
+
+@pytest.mark.parametrize(
+    ("shown", "fault"),
+    [
+        ([10, 12], (2, 1, 12)),  # the target itself, used at the same moment
+        ([11, 13], (2, 1, 13)),  # another user's item
+        ([99], (2, 1, 99)),  # an item that nobody ever used
+    ],
+)
+def test_an_item_from_elsewhere_or_later_is_named(shown: list[int], fault: tuple[int, int, int]) -> None:
+    found = leaks.shown_too_early(prompts(shown, [], []), EXAMPLES, INTERACTIONS)
+    assert found.rows() == [fault]
+
+
+def test_an_item_of_the_same_moment_is_a_leak() -> None:
+    same = INTERACTIONS.with_columns(at=pl.lit(300, pl.Int64))
+    assert leaks.shown_too_early(prompts([11], [], []), EXAMPLES, same).rows() == [(2, 1, 11)]
+
+
+def test_a_target_in_its_own_history_is_a_leak_unless_used_before() -> None:
+    used_before = prompts([], [10, 11], [])
+    assert leaks.targets_shown(used_before).rows() == [(3, 1, 10)]
+    assert leaks.targets_leaked(used_before, EXAMPLES, INTERACTIONS).is_empty()
+    leaked = prompts([12], [10], [13])
+    assert leaks.targets_leaked(leaked, EXAMPLES, INTERACTIONS).rows() == [(2, 1, 12), (4, 2, 13)]
+
+
+def honest(examples: pl.DataFrame) -> pl.DataFrame:
+    return examples.select("row", "label", prompt=pl.format("will {} like {}?", "user", "item"))
+
+
+def test_labels_that_are_not_read_move_nothing() -> None:
+    assert leaks.moved_by_labels(honest, EXAMPLES, honest(EXAMPLES)).is_empty()
+
+
+def test_a_prompt_that_reads_one_label_is_found() -> None:
+    def leaky(examples: pl.DataFrame) -> pl.DataFrame:
+        hint = pl.when(row=3).then(pl.col("label").cast(pl.String)).otherwise(pl.lit(""))
+        return honest(examples).with_columns(prompt=pl.concat_str("prompt", hint))
+
+    assert leaks.moved_by_labels(leaky, EXAMPLES, leaky(EXAMPLES))["row"].to_list() == [3]
+
+
+def test_a_row_that_comes_or_goes_with_the_labels_is_found() -> None:
+    def likes_only(examples: pl.DataFrame) -> pl.DataFrame:
+        return honest(examples.filter(label=1))
+
+    moved = leaks.moved_by_labels(likes_only, EXAMPLES, likes_only(EXAMPLES))
+    assert sorted(moved["row"]) == [2, 3, 4]

@@ -1,0 +1,184 @@
+"""BinLLM: what its prompts say, where its tuning starts, and that codes teach a model what text cannot."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar
+
+import polars as pl
+import pytest
+
+from pipeline.evaluate.pointwise import auc
+from pipeline.methods import binllm
+from pipeline.stage import Artefact
+from tests import toy_ctr
+from tests.contracts import MethodContract, PromptContract, ScorerContract, same_files
+
+QUICK = {"steps": 3, "examples_per_step": 4, "evaluate_every": 3, "valid_rows": 20, "warm_up": 0}
+LEARNING = {**QUICK, "steps": 12, "evaluate_every": 2, "learning_rate": 2e-2}
+TINY = {
+    "binllm": {"variants": list(binllm.VARIANTS), "prompts": {"train_rows": 40}, "adapter": QUICK},
+    "tallrec": {"variants": ["titles"], "prompts": {"train_rows": 40}, "adapter": LEARNING},
+}
+STAGES = ("binllm/prompts", "binllm/adapter", "binllm/predictions", "tallrec/prompts", "tallrec/adapter")
+Made = Mapping[str, Mapping[str, Artefact]]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    return toy_ctr.make(
+        tmp_path_factory.mktemp("binllm"), STAGES, data={"dataset": {"telling": True}}, methods=TINY
+    )
+
+
+@pytest.fixture(scope="module")
+def examples(made: Made) -> pl.DataFrame:
+    return made["ctr/split"]["default"].table("examples")
+
+
+@pytest.fixture(scope="module")
+def prompted(made: Made) -> Mapping[str, Artefact]:
+    return made["binllm/prompts"]
+
+
+@pytest.fixture(scope="module")
+def scored(made: Made) -> Mapping[str, Artefact]:
+    return made["binllm/predictions"]
+
+
+class TestBinllm(MethodContract, PromptContract, ScorerContract):
+    stages: ClassVar = (binllm.prompts, binllm.adapter, binllm.predictions)
+
+
+def prompt(prompted: Mapping[str, Artefact], variant: str, row: int = 479) -> str:
+    return prompted[variant].table("prompts").filter(row=row)["prompt"].item()
+
+
+def test_the_full_prompt_is_the_papers(prompted: Mapping[str, Artefact], examples: pl.DataFrame) -> None:
+    asked = examples.filter(row=479).row(0, named=True)
+    liked = [i for i, y in zip(asked["history"], asked["history_labels"], strict=True) if y][-10:]
+    titles = ", ".join(f'"Film {i} (19{i:02})"' for i in liked) or "unknown"
+    user, item = asked["user"], asked["item"]
+    assert prompt(prompted, "dotted") == (
+        f"#Question: A user has given high ratings to the following films: {titles}. Additionally, we have information "
+        f"about the user's preferences encoded in the feature {user // 2 % 2}.{user % 2}. Using all available "
+        "information, make a prediction about whether the user would enjoy the film titled "
+        f'"Film {item} (19{item:02})" with the feature {item // 2 % 2}.{item % 2}? Answer with "Yes" or "No". \n#Answer:'
+    )
+    assert prompt(prompted, "one_step") == prompt(prompted, "dotted")
+
+
+def test_bits_are_written_as_bits(prompted: Mapping[str, Artefact], examples: pl.DataFrame) -> None:
+    user = examples.filter(row=479)["user"].item()
+    assert f"encoded in the feature {user // 2 % 2:04b}000{user % 2}. Using" in prompt(prompted, "bits")
+
+
+def test_codes_only_tells_no_title_and_without_codes_no_code(prompted: Mapping[str, Artefact]) -> None:
+    assert "Film" not in prompt(prompted, "codes_only")
+    assert "feature" in prompt(prompted, "codes_only")
+    assert "feature" not in prompt(prompted, "without_codes")
+
+
+def test_without_codes_asks_what_the_first_step_asked(made: Made) -> None:
+    first, control = made["tallrec/prompts"]["titles"], made["binllm/prompts"]["without_codes"]
+    assert first.table("prompts").equals(control.table("prompts"))
+
+
+def test_the_prompt_moves_when_a_code_moves(prompted: Mapping[str, Artefact]) -> None:
+    plain, shuffled = (prompted[v].table("prompts")["prompt"] for v in ("dotted", "shuffled_codes"))
+    assert (plain != shuffled).mean() > 0.5
+
+
+CODES = pl.DataFrame(
+    {
+        "entity": ["user"] * 3 + ["item"] * 2,
+        "id": [2, 0, 1, 0, 1],
+        "bits": ["00000010", "00000000", "00000001", "00000111", "00001000"],
+        "dotted": ["2", "0", "1", "7", "8"],
+    }
+)
+
+
+def test_codes_are_looked_up_by_user_and_item() -> None:
+    examples = pl.DataFrame({"user": [2, 0, 2], "item": [1, 1, 0]})
+    assert binllm.code_slots(examples, CODES, "dotted", 1) == {
+        "user_code": ["2", "0", "2"],
+        "item_code": ["8", "8", "7"],
+    }
+    assert binllm.code_slots(examples, CODES, "bits", 1)["item_code"] == ["00001000", "00001000", "00000111"]
+
+
+def test_a_user_without_a_code_is_named() -> None:
+    with pytest.raises(ValueError, match="1 of the examples' users have no code, 5 among them"):
+        binllm.code_slots(pl.DataFrame({"user": [5, 0], "item": [0, 0]}), CODES, "dotted", 1)
+
+
+def test_shuffled_codes_are_the_same_codes_of_others() -> None:
+    plain, shuffled = (binllm.spell(CODES, "user", variant, 3) for variant in ("dotted", "shuffled_codes"))
+    assert sorted(plain.values()) == sorted(shuffled.values())
+    assert all(plain[user] != shuffled[user] for user in plain)
+    assert shuffled == binllm.spell(CODES, "user", "shuffled_codes", 3)
+
+
+@pytest.mark.parametrize("n", [2, 3, 10, 101])
+def test_a_derangement_moves_everything(n: int) -> None:
+    moved = binllm.derangement(n, 5)
+    assert sorted(moved) == list(range(n))
+    assert all(place != i for i, place in enumerate(moved))
+
+
+def test_a_derangement_of_little_is_little() -> None:
+    assert binllm.derangement(1, 0) == [0]
+    assert binllm.derangement(0, 0) == []
+
+
+def test_two_step_variants_start_from_the_first_steps_weights(made: Made, tmp_path: Path) -> None:
+    from pipeline.llm.tune import read_adapter
+
+    start = read_adapter(made["tallrec/adapter"]["titles"].path)
+    assert any(weight.any() for name, weight in start.items() if "lora_B" in name)
+    no_steps = {**TINY, "binllm": {**TINY["binllm"], "adapter": {**QUICK, "steps": 0}}}
+    still = toy_ctr.make(tmp_path, STAGES, data={"dataset": {"telling": True}}, methods=no_steps)[
+        "binllm/adapter"
+    ]
+    for variant, artefact in still.items():
+        same = all(weight.equal(start[name]) for name, weight in read_adapter(artefact.path).items())
+        assert same == (variant not in binllm.FROM_SCRATCH), variant
+
+
+def test_the_control_takes_as_many_steps_on_the_same_rows(made: Made) -> None:
+    steps = {v: (a.metrics["steps"], a.metrics["train_rows"]) for v, a in made["binllm/adapter"].items()}
+    assert set(steps.values()) == {(3, 40)}
+
+
+def test_the_same_study_makes_the_same_bits(made: Made, tmp_path: Path) -> None:
+    one = {**TINY, "binllm": {**TINY["binllm"], "variants": ["dotted"]}}
+    again = toy_ctr.make(tmp_path, STAGES, data={"dataset": {"telling": True}}, methods=one)
+    for stage in STAGES:
+        for variant, artefact in again[stage].items():
+            assert same_files(artefact, made[stage][variant]), (stage, variant)
+
+
+def test_codes_teach_what_text_cannot(tmp_path: Path) -> None:
+    """Yes where both bits are set, and all titles alike: only the codes know."""
+    tuning = {
+        "steps": 40,
+        "examples_per_step": 16,
+        "evaluate_every": 20,
+        "valid_rows": None,
+        "learning_rate": 1e-2,
+        "dropout": 0.0,
+        "targets": ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
+        "batch_tokens": 4096,
+        "dtype": "float32",
+    }
+    quick = {**tuning, "steps": 10}
+    plain = {"history": 0, "train_rows": None}
+    methods = {
+        "binllm": {"variants": ["dotted", "without_codes"], "prompts": plain, "adapter": tuning},
+        "tallrec": {"variants": ["titles"], "prompts": plain, "adapter": quick},
+    }
+    made = toy_ctr.make(tmp_path, STAGES, methods=methods)["binllm/predictions"]
+    found = {v: a.table("pairs").filter(part="test") for v, a in made.items()}
+    areas = {v: auc(pairs["label"], pairs["score"]) for v, pairs in found.items()}
+    assert areas["dotted"] > 0.99
+    assert areas["without_codes"] == pytest.approx(0.5, abs=0.05)

@@ -1,0 +1,12 @@
+-- items that a prompt shows and the example's history does not hold, the target itself among them
+with
+
+shown as (
+    select study, method, variant, seed, row, item as target, unnest(shown) as item
+    from staging.prompts
+)
+
+select shown.*
+from shown
+left join staging.examples as examples using (study, row)
+where not coalesce(list_contains(examples.history, shown.item), false)
