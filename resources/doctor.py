@@ -7,7 +7,10 @@ import os
 import platform
 import re
 import shutil
+import subprocess
 import sys
+import urllib.error
+import urllib.request
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -18,11 +21,13 @@ import psutil
 import yaml
 
 from pipeline import study as studies
+from pipeline.data.sources import scheme
 from resources.project import Project
 
 GIB = 2**30
 DISK_NEEDED = 5 * GIB
 MEMORY_NEEDED = 3 * GIB
+PLACES = (("data", "source", "locations"), ("models", "language_model", "location"))
 SECRET = re.compile(r"\b([A-Z][A-Z0-9_]*(?:KEY|TOKEN|SECRET|PASSWORD))\b")
 
 
@@ -45,6 +50,7 @@ def examine(project: Project) -> Iterator[Finding]:
     yield writable("store", project.store_root)
     yield writable("Dagster state", project.state)
     yield from study_files(project)
+    yield from sources(project)
     yield from secrets(project)
     yield instance_file(project)
     yield device()
@@ -122,6 +128,47 @@ def study_files(project: Project) -> Iterator[Finding]:
             yield Finding(f"study {name}", "good", "reads well")
         except studies.StudyError as error:
             yield Finding(f"study {name}", "bad", str(error), f"edit studies/{name}.yaml")
+
+
+def sources(project: Project) -> Iterator[Finding]:
+    """Whether the data and the language model of each study are here, or can be had."""
+    for name in studies.names(project.root):
+        written = yaml.safe_load(studies.find(project.root, name).read_text()) or {}
+        for section, stage, key in PLACES:
+            settings = ((written.get(section) or {}).get(stage)) or {}
+            places = settings.get(key) or []
+            if project.store.head(name, stage):
+                yield Finding(f"{stage} of {name}", "good", "in the store")
+            elif places:
+                yield source(f"{stage} of {name}", [places] if isinstance(places, str) else places, project)
+
+
+def source(what: str, places: Sequence[str], project: Project) -> Finding:
+    """The first location that is here or answers."""
+    for place in places:
+        if there(place, project.root):
+            return Finding(what, "good", place)
+    mend = "check the path, the network, or pip's settings; or name another location in the study"
+    return Finding(what, "bad", f"not to be had: {', '.join(places)}", mend)
+
+
+def there(place: str, root: Path) -> bool:
+    kind, rest = scheme(place)
+    if kind == "pypi":
+        name = rest.split("==")[0]
+        asked = [sys.executable, "-m", "pip", "index", "versions", "--quiet", name]
+        return subprocess.run(asked, capture_output=True, timeout=60).returncode == 0
+    if kind == "https":
+        return answers(place)
+    return kind == "hf" or (root / Path(place).expanduser()).exists()  # the hub is asked by the run itself
+
+
+def answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=10):
+            return True
+    except (urllib.error.URLError, OSError):
+        return False
 
 
 def secrets(project: Project) -> Iterator[Finding]:

@@ -1,7 +1,7 @@
 """What is true of every method, as classes that a method's tests inherit.
 
-`PromptContract` and `ScorerContract` ask for two fixtures of the subclass: `prompted` and `scored`, each variant ->
-artefact of a small study with all the method's variants.
+`PromptContract` and `ScorerContract` ask the test module for fixtures: `prompted` and `scored`, each variant ->
+artefact of a small study with all the method's variants, and `examples`, the split's table.
 """
 
 from collections.abc import Mapping

@@ -6,8 +6,9 @@ from typing import Any
 
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "</s>")
 CORPUS = (
-    '#Question: A user has given high ratings to the following movies: "Toy Story (1995)". Leverage the information',
-    'to predict whether the user would enjoy the movie titled "Heat (1995)"? Answer with "Yes" or "No". \n#Answer: Yes',
+    '#Question: A user has given high ratings to the following movies: "Toy Story (1995)". Leverage the',
+    'information to predict whether the user would enjoy the movie titled "Heat (1995)"? Answer with "Yes" or',
+    '"No". \n#Answer: Yes',
     "Below is an instruction that describes a task. #Answer: No No. Yes. features 172.16.254.1",
 )
 

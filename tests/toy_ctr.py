@@ -1,7 +1,7 @@
 """The ctr track in small: stand-ins for the stages that yes/no methods read, on a world with one hidden rule.
 
-A user likes an item exactly where both have their bit set. All titles are alike unless told otherwise, so text alone
-knows nothing; the bit is the last digit of the code. The language model is a tiny random one.
+A user likes an item exactly where both have their bit set. All titles are alike unless told otherwise, so
+text alone knows nothing; the bit is the last digit of the code. The language model is a tiny random one.
 """
 
 from collections.abc import Mapping
@@ -136,9 +136,9 @@ def study(**sections: Any) -> Study:
 def make(folder: Path, stages: tuple[str, ...], **sections: Any) -> Mapping[str, dict[str, Artefact]]:
     """Run the study up to the named stages: stage -> variant -> artefact."""
     wanted = set(stages)
-    for name in reversed([stage.name for stage in GRAPH.order]):
-        if name in wanted:
-            wanted |= set(GRAPH.parents(GRAPH.stages[name]))
+    for each in reversed(GRAPH.order):
+        if each.name in wanted:
+            wanted |= set(GRAPH.parents(each))
     made: dict[str, dict[str, Artefact]] = {}
     for planned in GRAPH.plan(study(**sections), Store(folder / "store"), folder):
         if planned.stage.name in wanted:

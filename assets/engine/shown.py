@@ -68,7 +68,7 @@ def settings_table(stage: Stage) -> dg.MetadataValue:
         ]
         for name, field in stage.settings.model_fields.items()
     ]
-    return dg.MetadataValue.md(table(["setting", "default", "meaning"], rows) if rows else "none")
+    return dg.MetadataValue.md(table(["setting", "default", "meaning"], rows, longest=300) if rows else "none")
 
 
 def describe(
@@ -160,14 +160,14 @@ def preview(artefact: Artefact, name: str) -> str:
     return table(kept, frame.select(kept).rows()) if kept else "no columns"
 
 
-def table(header: Sequence[str], lines: Sequence[Sequence[Any]]) -> str:
+def table(header: Sequence[str], lines: Sequence[Sequence[Any]], longest: int = CELL_LENGTH) -> str:
     """A Markdown table of escaped cells."""
     head = "| " + " | ".join(escape(name) for name in header) + " |"
-    body = ["| " + " | ".join(escape(show(value)) for value in line) + " |" for line in lines]
+    body = ["| " + " | ".join(escape(show(value, longest)) for value in line) + " |" for line in lines]
     return "\n".join([head, "|" + " --- |" * len(header), *body])
 
 
-def show(value: Any) -> str:
+def show(value: Any, longest: int = CELL_LENGTH) -> str:
     """A value in few characters: floats with four digits, long things cut."""
     if value is None:
         return ""
@@ -176,7 +176,7 @@ def show(value: Any) -> str:
     if isinstance(value, pl.Series):
         value = value.to_list()
     text = ", ".join(show(v) for v in value[:20]) if isinstance(value, list) else str(value)
-    return text if len(text) <= CELL_LENGTH else text[: CELL_LENGTH - 1] + "…"
+    return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
 def escape(text: str) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 
 import polars as pl
-from rich.console import Console
+from rich.console import Console, Group
 from rich.markup import escape
 from rich.table import Table
 
@@ -17,10 +17,8 @@ LEADING = ("uauc", "auc", "log_loss", "accuracy")  # in the order of interest
 LOWER_IS_BETTER = {"log_loss"}
 
 
-def table(*header: str, title: str | None = None) -> Table:
-    made = Table(
-        title=title, title_justify="left", title_style="bold", header_style="bold", box=None, pad_edge=False
-    )
+def table(*header: str) -> Table:
+    made = Table(header_style="bold", box=None, pad_edge=False)
     for name in header:
         made.add_column(name, overflow="fold")
     return made
@@ -63,19 +61,17 @@ def found(status: Status, store: Store) -> Artefact | None:
     return store.find(status.planned.stage.name, status.planned.spec.fingerprint)
 
 
-def leaderboard(store: Store, study: str, part: str = "test") -> Table | None:
+def leaderboard(store: Store, study: str, part: str = "test") -> Group | None:
     """The study's leaderboard with 95 % intervals, best first; None where it has none yet."""
     frame = board(store, study, part)
     if frame is None or frame.is_empty():
         return None
     shown = [name for name in LEADING if name in frame["metric"].unique()]
-    made = table(
-        "method", "variant", *shown, title=f"Leaderboard of {study}, {part} part (95 % interval over users)"
-    )
+    made = table("method", "variant", *shown)
     for method, variant, figures in ranked(frame, shown[0]):
         cells = [figure(figures.get(name)) for name in shown]
         made.add_row(method, "" if variant == "default" else variant, *cells)
-    return made
+    return Group(f"[bold]Leaderboard of {study}[/bold], {part} part, 95 % intervals over users", made)
 
 
 def board(store: Store, study: str, part: str) -> pl.DataFrame | None:

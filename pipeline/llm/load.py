@@ -10,7 +10,8 @@ import json
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -183,13 +184,14 @@ def dequantise(gguf: Path, folder: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
     place, name = gguf.parent, gguf.name
-    model = AutoModelForCausalLM.from_pretrained(
-        place,
-        gguf_file=name,
-        dtype=torch.float32,
-        quantization_config=GgufConfig(dequantize=True),
-        local_files_only=True,
-    )
+    with redirect_stderr(StringIO()):  # it draws a bar of its own that cannot be switched off
+        model = AutoModelForCausalLM.from_pretrained(
+            place,
+            gguf_file=name,
+            dtype=torch.float32,
+            quantization_config=GgufConfig(dequantize=True),
+            local_files_only=True,
+        )
     model.save_pretrained(folder)
     AutoTokenizer.from_pretrained(place, gguf_file=name, local_files_only=True).save_pretrained(folder)
 

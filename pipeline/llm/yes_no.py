@@ -152,7 +152,7 @@ class Family:
 def kin(prompts: Sequence[Ids]) -> tuple[list[Family], list[int]]:
     """Group prompts by common beginnings so that the most tokens are saved; the rest stay alone.
 
-    Sorted by their tokens, a family is a run of neighbours; the best cut into runs follows by dynamic programming.
+    Sorted by their tokens, a family is a run of neighbours; dynamic programming finds the best cut into runs.
     """
     order = sorted(range(len(prompts)), key=lambda i: list(prompts[i]))
     shares = [common_start(prompts[a], prompts[b]) for a, b in pairwise(order)]

@@ -70,9 +70,10 @@ def interrupted(folder: Path, after: int) -> None:
             raise KeyboardInterrupt
         take_step(self)
 
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tune.Run, "take_step", dies)
-        run(folder)
+        with pytest.raises(KeyboardInterrupt):
+            run(folder)
 
 
 @pytest.mark.parametrize("dies_after", [1, 2, 3, 5])

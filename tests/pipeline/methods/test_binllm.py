@@ -59,10 +59,12 @@ def test_the_full_prompt_is_the_papers(prompted: Mapping[str, Artefact], example
     titles = ", ".join(f'"Film {i} (19{i:02})"' for i in liked) or "unknown"
     user, item = asked["user"], asked["item"]
     assert prompt(prompted, "dotted") == (
-        f"#Question: A user has given high ratings to the following films: {titles}. Additionally, we have information "
-        f"about the user's preferences encoded in the feature {user // 2 % 2}.{user % 2}. Using all available "
-        "information, make a prediction about whether the user would enjoy the film titled "
-        f'"Film {item} (19{item:02})" with the feature {item // 2 % 2}.{item % 2}? Answer with "Yes" or "No". \n#Answer:'
+        f"#Question: A user has given high ratings to the following films: {titles}. Additionally, we have "
+        "information about the user's preferences encoded in the feature "
+        f"{user // 2 % 2}.{user % 2}. Using all available information, make a prediction about whether the "
+        f'user would enjoy the film titled "Film {item} (19{item:02})" with the feature '
+        f"{item // 2 % 2}.{item % 2}? "
+        'Answer with "Yes" or "No". \n#Answer:'
     )
     assert prompt(prompted, "one_step") == prompt(prompted, "dotted")
 

@@ -70,8 +70,9 @@ def test_titles_by_hand(prompted: Mapping[str, Artefact], examples: pl.DataFrame
     liked = ", ".join(title(i) for i in past(examples, 471, (1,))[-10:]) or "unknown"
     target = title(examples.filter(row=471)["item"].item())
     assert prompt(prompted["titles"].table("prompts")) == (
-        f"#Question: A user has given high ratings to the following films: {liked}. Leverage the information to predict "
-        f'whether the user would enjoy the film titled {target}? Answer with "Yes" or "No". \n#Answer:'
+        f"#Question: A user has given high ratings to the following films: {liked}. Leverage the information "
+        f"to predict whether the user would enjoy the film titled {target}? "
+        'Answer with "Yes" or "No". \n#Answer:'
     )
     assert prompted["titles"].json("answers") == [" Yes", " No"]
 
@@ -82,9 +83,10 @@ def test_alpaca_by_hand(prompted: Mapping[str, Artefact], examples: pl.DataFrame
     shown = list(zip(asked["history"], asked["history_labels"], strict=True))[-10:]
     liked, disliked = (", ".join(title(i) for i, y in shown if y == label) for label in (1, 0))
     assert prompt(prompted["alpaca"].table("prompts"), row) == (
-        "Below is an instruction that describes a task, paired with an input that provides further context. Write a "
-        "response that appropriately completes the request.\n\n### Instruction:\nGiven the user's preference and "
-        'unpreference, identify whether the user will like the target film by answering "Yes." or "No.".\n\n'
+        "Below is an instruction that describes a task, paired with an input that provides further context. "
+        "Write a response that appropriately completes the request.\n\n### Instruction:\n"
+        "Given the user's preference and unpreference, "
+        ' identify whether the user will like the target film by answering "Yes." or "No.".\n\n'
         f"### Input:\nUser Preference: {liked}\nUser Unpreference: {disliked}\n"
         f"Whether the user will like the target film {title(asked['item'])}?\n\n### Response:\n"
     )

@@ -33,7 +33,7 @@ HOSTILE = (
         ("zero\u200bwidth\ufeff", "zerowidth"),
         ("tags \U000e0041\U000e0042 gone", "tags gone"),
         ("joined \U0001f468\u200d\U0001f469", "joined \U0001f468\u200d\U0001f469"),
-        ("نامه\u200cای", "نامه\u200cای"),
+        ("\u0646\u0627\u0645\u0647\u200c\u0627\u06cc", "\u0646\u0627\u0645\u0647\u200c\u0627\u06cc"),
         ("lone \ud800 surrogate", "lone surrogate"),
         ("  spaces  ", "spaces"),
         ("", "untitled"),

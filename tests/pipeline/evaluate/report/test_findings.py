@@ -93,7 +93,9 @@ def texts(found: list[Finding]) -> str:
 def test_whole_verdict_of_a_method_that_pays():
     compared = comparisons(versus("baseline", MF, 0.04), versus("control", CONTROL, 0.03))
     costs = {BINLLM: Cost(300, 400, 900, 1, 2, "cpu"), MF: Cost(3, 4, 100, 1, None, "cpu")}
-    assert texts(findings(facts(BEST, compared, costs=costs), "auc")) == (
+    assert texts(
+        findings(facts(BEST, compared, costs=costs, checks=[Checked("mf", "fits", True, 4, 4, "")]), "auc")
+    ) == (
         "neutral: Highest on the test part: binllm (dotted), AUC 0.7400 (95 % interval 0.7200 to 0.7600).\n"
         "good: binllm (dotted) beats mf, the best baseline on validation: "
         "+0.0400 AUC (95 % interval +0.0300 to +0.0500, corrected p 0.004).\n"
@@ -101,7 +103,7 @@ def test_whole_verdict_of_a_method_that_pays():
         "against its own control, without codes.\n"
         "neutral: binllm (dotted) took 6 min 40 s with all it was made from; mf took 4.0 s.\n"
         "neutral: One seed was run: the intervals cover the choice of users, not the luck of training.\n"
-        "good: All 0 checks passed, the leakage guards among them."
+        "good: All 4 checks passed."
     )
 
 
@@ -187,6 +189,10 @@ def test_several_seeds_need_no_warning():
 def test_failed_blocking_check_is_bad_and_named():
     checks = [Checked("mf", "no_future", True, 1, 2, "seed 1: rows"), Checked("mf", "fits", False, 2, 2, "")]
     assert trust(checks) == Finding("bad", "1 of 4 checks failed (mf: no future).")
+
+
+def test_no_check_is_not_told_as_all_checks_passed():
+    assert trust([]) == Finding("neutral", "No check has run, so nothing guards these figures.")
 
 
 def test_failed_warning_is_a_warning():

@@ -1,0 +1,49 @@
+"""The quickstart study's artefacts up to the prompts, for benchmarks that want its real texts and model."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from assets.engine.declare import graph
+from pipeline import study
+from pipeline.stage import Artefact, run
+from pipeline.store import Store
+
+ROOT = Path(__file__).parents[1]
+
+
+def make(store: Path, *wanted: str) -> dict[str, Artefact]:
+    """Run the quickstart up to the named stages (variant `titles`), or find them made: stage -> artefact."""
+    stages = graph()
+    needed = set(wanted)
+    for stage in reversed(stages.order):
+        if stage.name in needed:
+            needed |= set(stages.parents(stage))
+    asked = study.load(study.find(ROOT, "quickstart"))
+    tallrec = {**(asked.methods["tallrec"] or {}), "variants": ["titles"]}
+    asked = asked.model_copy(update={"methods": {"tallrec": tallrec}})
+    plan = stages.plan(asked, Store(store), ROOT)
+    return {planned.stage.name: run(planned.spec)[0] for planned in plan if planned.stage.name in needed}
+
+
+@dataclass
+class Contest:
+    """Ways of doing one thing, timed in turn so that all meet the same machine; the least of several counts."""
+
+    ways: dict[str, Callable[[], Any]]
+    wall: dict[str, float] = field(default_factory=dict)
+    cpu: dict[str, float] = field(default_factory=dict)
+    results: dict[str, Any] = field(default_factory=dict)
+
+    def run(self, repeats: int) -> None:
+        for _ in range(repeats):
+            for name, way in self.ways.items():
+                wall, cpu = time.perf_counter(), time.process_time()
+                self.results[name] = way()
+                self.keep(name, time.perf_counter() - wall, time.process_time() - cpu)
+
+    def keep(self, name: str, wall: float, cpu: float) -> None:
+        self.wall[name] = min(wall, self.wall.get(name, wall))
+        self.cpu[name] = min(cpu, self.cpu.get(name, cpu))

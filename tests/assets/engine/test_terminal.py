@@ -1,0 +1,122 @@
+"""What the command line prints of a study: states with reasons, and the leaderboard, best first."""
+
+from io import StringIO
+from pathlib import Path
+
+import polars as pl
+import pytest
+from rich.console import Console
+
+from assets.engine import terminal
+from pipeline.graph import Status
+from pipeline.stage import run
+from pipeline.store import Store
+from tests import toy
+
+
+def printed(thing: object) -> list[str]:
+    sink = StringIO()
+    Console(file=sink, width=200, no_color=True).print(thing)
+    return [" ".join(line.split()) for line in sink.getvalue().splitlines()]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path)
+
+
+def statuses(store: Store, **sections) -> list[Status]:
+    return toy.GRAPH.status(toy.study(**sections), store, store.root)
+
+
+def make(store: Store, **sections) -> None:
+    heads: dict[str, list] = {}
+    for planned in toy.GRAPH.plan(toy.study(**sections), store, store.root):
+        run(planned.spec)
+        head = {"cell": dict(planned.cell), "fingerprint": planned.spec.fingerprint}
+        heads.setdefault(planned.stage.name, []).append(head)
+    for name, head in heads.items():
+        store.set_head("toy", name, head)
+
+
+def test_a_line_per_asset_with_state_cells_and_reason(store: Store) -> None:
+    assert printed(terminal.status_table(statuses(store, seeds=(1, 2)), store))[1:] == [
+        "numbers missing 1 never made for this study",
+        "doubled missing 2 never made for this study",
+        "guess/scores missing 2 never made for this study",
+        "board missing 1 never made for this study",
+    ]
+
+
+def test_fresh_assets_show_what_they_took_and_partly_fresh_ones_how_far_they_are(store: Store) -> None:
+    make(store, seeds=(1,))
+    lines = printed(terminal.status_table(statuses(store, seeds=(1, 2)), store))
+    assert lines[1].startswith("numbers fresh 1")
+    assert lines[1].endswith(" s")
+    assert lines[2].startswith("doubled missing 1 of 2 fresh never made for this study")
+
+
+def test_only_the_asked_assets_are_shown(store: Store) -> None:
+    assert len(printed(terminal.status_table(statuses(store), store, only=["board"]))) == 2
+
+
+def test_text_of_a_setting_is_not_taken_for_markup(store: Store) -> None:
+    make(store)
+    lines = printed(
+        terminal.status_table(statuses(store, evaluate={"board": {"title": "[red]x[/red]"}}), store)
+    )
+    assert "[red]x[/red]" in lines[-1]
+
+
+def row(method: str, metric: str, value: float, variant: str = "default") -> dict:
+    return {
+        "method": method,
+        "variant": variant,
+        "part": "test",
+        "metric": metric,
+        "value": value,
+        "low": value - 0.05,
+        "high": value + 0.05,
+    }
+
+
+def board(monkeypatch: pytest.MonkeyPatch, *rows: dict) -> list[str]:
+    monkeypatch.setattr(terminal, "board", lambda *_: pl.DataFrame(rows) if rows else None)
+    shown = terminal.leaderboard(Store("/nowhere"), "toy")
+    return printed(shown) if shown else []
+
+
+def test_the_best_stands_first_with_its_interval(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = board(
+        monkeypatch,
+        row("mf", "uauc", 0.6),
+        row("binllm", "uauc", 0.7, "dotted"),
+        row("binllm", "auc", 0.71, "dotted"),
+        row("mf", "auc", 0.72),
+    )
+    assert lines[0] == "Leaderboard of toy, test part, 95 % intervals over users"
+    assert lines[1] == "method variant uauc auc"
+    assert lines[2] == "binllm dotted 0.7000 0.650-0.750 0.7100 0.660-0.760"
+    assert lines[3] == "mf 0.6000 0.550-0.650 0.7200 0.670-0.770"
+
+
+def test_a_method_without_the_leading_metric_stands_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = board(monkeypatch, row("a", "log_loss", 0.4), row("b", "uauc", 0.5))
+    assert [line.split()[0] for line in lines[2:]] == ["b", "a"]
+
+
+def test_of_losses_the_lowest_stands_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = board(monkeypatch, row("worse", "log_loss", 0.9), row("better", "log_loss", 0.4))
+    assert [line.split()[0] for line in lines[2:]] == ["better", "worse"]
+
+
+def test_a_study_without_a_leaderboard_prints_none(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert terminal.board(store, "toy", "test") is None
+    assert board(monkeypatch) == []
+
+
+def test_rows_of_a_query_are_cut_and_markup_is_shown_as_written() -> None:
+    lines = printed(
+        terminal.frame_table(pl.DataFrame({"title": ["[bold]x", None], "n": [0.1234567891, 2.0]}), 1)
+    )
+    assert lines == ["title n", "[bold]x 0.123457"]
