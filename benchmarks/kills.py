@@ -1,6 +1,6 @@
 """SIGKILL a study's run at random moments, run it on, and compare with an unbroken run, bit for bit.
 
-    python benchmarks/kills.py quickstart --kills 50 --reference store
+    python -m benchmarks.kills quickstart --kills 50 --reference store
 
 Each kill ends the whole process group of `interlingua run STUDY` after a random time. A store that is complete
 before all kills are spent is compared and another is begun. Prints one line a store, exits 1 at any difference.

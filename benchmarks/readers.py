@@ -1,6 +1,6 @@
 """Two processes query the warehouse without a pause while a whole study runs; every error counts.
 
-python benchmarks/readers.py quickstart
+python -m benchmarks.readers quickstart
 """
 
 import argparse
@@ -12,7 +12,8 @@ import time
 from pathlib import Path
 
 import duckdb
-from kills import ROOT, command, environment
+
+from benchmarks.kills import ROOT, command, environment
 
 QUERIES = (
     "select count(*) from leaderboard",

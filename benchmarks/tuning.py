@@ -21,7 +21,7 @@ import torch
 from benchmarks.quickstart import Contest, make
 from pipeline.evaluate.pointwise import auc
 from pipeline.llm import ranker, tune, yes_no
-from pipeline.llm.load import choose_dtype, load_model, load_tokenizer
+from pipeline.llm.load import choose_dtype, lighten, load_model, load_tokenizer
 from pipeline.llm.settings import Tuning
 from pipeline.stage import Artefact
 
@@ -48,7 +48,7 @@ def plain(folder: Path, task: tune.Task, settings: Tuning, into: Path) -> None:
     """Tune with transformers.Trainer and save the adapter."""
     from transformers import Trainer, TrainingArguments
 
-    wrapped = tune.add_adapter(load_model(folder, torch.float32), settings, 1)
+    wrapped = tune.add_adapter(load_model(folder), settings, 1)
     arguments = TrainingArguments(
         output_dir=str(into / "trainer"),
         max_steps=settings.steps or 0,
@@ -73,7 +73,7 @@ def plain(folder: Path, task: tune.Task, settings: Tuning, into: Path) -> None:
 
 def ours(folder: Path, task: tune.Task, settings: Tuning, into: Path) -> None:
     """Tune as the methods do and save the adapter."""
-    model = load_model(folder, choose_dtype(settings.dtype))
+    model = lighten(load_model(folder, tuning=True), choose_dtype(settings.dtype))
     wrapped = tune.add_adapter(model, settings, 1)
     tuned = tune.tune(model, task, settings, 1, into)
     tune.write_adapter(wrapped, tuned.weights, into)
@@ -125,7 +125,7 @@ def quality(folder: Path, task: tune.Task, settings: Tuning, steps: int, prompts
     for name, way in (("plain", plain), ("ours", ours)):
         with tempfile.TemporaryDirectory() as into:
             way(folder, blind, chosen, Path(into))
-            model = tune.merge_adapter(load_model(folder, torch.float32), Path(into), torch.bfloat16)
+            model = tune.merge_adapter(load_model(folder), Path(into), torch.float32)
         leads[name] = yes_no.decide(yes_no.score(model, test.prompts, task.answers), "difference").numpy()
         print(f"{name:8} test AUC after {steps} steps {auc(test.labels, leads[name]):.4f}")
     print(f"difference {difference(np.array(test.labels), leads)}")

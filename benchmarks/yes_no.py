@@ -68,7 +68,7 @@ def main() -> None:
     tokenizer = load_tokenizer(folder)
     answers = yes_no.answer_ids(tokenizer, table["prompt"].to_list(), (" Yes", " No"))
     models = {
-        dtype: merge_adapter(load_model(folder, torch.float32), made["tallrec/adapter"].path, dtype)
+        dtype: merge_adapter(load_model(folder), made["tallrec/adapter"].path, dtype)
         for dtype in (torch.float32, torch.bfloat16)
     }
     print(f"{given.threads} threads, load average {os.getloadavg()[0]:.1f}")

@@ -63,17 +63,18 @@ def python() -> Finding:
 
 
 def packages(constraints: Path) -> Iterator[Finding]:
-    """Installed versions against the constraints, one line for all that agree."""
+    """Versions of what is installed against the constraints, one line for all that agree."""
     if not constraints.exists():
         yield Finding("packages", "note", f"no {constraints.name} to compare with")
         return
     pinned = dict(line.split("==") for line in lines(constraints) if "==" in line)
-    wrong = [(name, want, have) for name, want in pinned.items() if not same(want, have := installed(name))]
-    for name, want, have in wrong:
+    here = {name: have for name in pinned if (have := installed(name)) is not None}
+    wrong = [name for name, have in here.items() if not same(pinned[name], have)]
+    for name in wrong:
         yield Finding(
-            name, "note", f"{have or 'not installed'}, tested with {want}", f"pip install {name}=={want}"
+            name, "note", f"{here[name]}, tested with {pinned[name]}", f"pip install {name}=={pinned[name]}"
         )
-    yield Finding("packages", "good", f"{len(pinned) - len(wrong)} of {len(pinned)} as in {constraints.name}")
+    yield Finding("packages", "good", f"{len(here) - len(wrong)} of {len(here)} as in {constraints.name}")
 
 
 def lines(file: Path) -> list[str]:
@@ -87,9 +88,9 @@ def installed(name: str) -> str | None:
         return None
 
 
-def same(want: str, have: str | None) -> bool:
+def same(want: str, have: str) -> bool:
     """Equal up to a local part: `2.13.0` and `2.13.0+cpu` are one version."""
-    return have is not None and have.split("+")[0] == want.split("+")[0]
+    return have.split("+")[0] == want.split("+")[0]
 
 
 def disk(folder: Path) -> Finding:
@@ -149,7 +150,7 @@ def source(what: str, places: Sequence[str], project: Project) -> Finding:
         if there(place, project.root):
             return Finding(what, "good", place)
     mend = "check the path, the network, or pip's settings; or name another location in the study"
-    return Finding(what, "bad", f"not to be had: {', '.join(places)}", mend)
+    return Finding(what, "note", f"not to be had: {', '.join(places)}", mend)
 
 
 def there(place: str, root: Path) -> bool:

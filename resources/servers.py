@@ -3,6 +3,8 @@
 code server (loads the definitions) <- webserver, daemon
 """
 
+import ctypes
+import signal
 import socket
 import subprocess
 import sys
@@ -18,6 +20,7 @@ import yaml
 LOOPBACK = "127.0.0.1"
 STOP_SECONDS = 20
 START_SECONDS = 120
+PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 
 
 class ServerDied(RuntimeError):
@@ -75,7 +78,9 @@ def serving(
     running: dict[str, subprocess.Popen[bytes]] = {}
     try:
         for name, command in commands(port, code_port, workspace, module).items():
-            running[name] = subprocess.Popen(command, env=dict(environment), start_new_session=True)
+            running[name] = subprocess.Popen(
+                command, env=dict(environment), start_new_session=True, preexec_fn=end_with_parent
+            )
             if name == "code server":
                 wait_for(code_port, running)
         wait_for(port, running)
@@ -83,6 +88,12 @@ def serving(
         yield running
     finally:
         stop(running)
+
+
+def end_with_parent() -> None:
+    """In a child just made: be asked to end when the parent is gone, even by SIGKILL. Linux only."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def wait_for(port: int, running: Mapping[str, subprocess.Popen[bytes]]) -> None:

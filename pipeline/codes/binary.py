@@ -287,7 +287,8 @@ def codes_vary(draft: Draft, inputs: Mapping[str, Input], settings: BinarySettin
 def bits_balanced(draft: Draft, inputs: Mapping[str, Input], settings: BinarySettings) -> Verdict:
     """At most half of the bits are set for under 10 % or over 90 % of the trained users or items."""
     shares = {entity: draft.metrics[f"{entity}_unbalanced_bits"] for entity in ENTITIES}
-    return Verdict(max(shares.values()) <= 0.5, "", shares)
+    words = ", ".join(f"{share:.0%} of the bits of {entity}s are lopsided" for entity, share in shares.items())
+    return Verdict(max(shares.values()) <= 0.5, words, shares)
 
 
 @stage(

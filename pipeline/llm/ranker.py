@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 
 from pipeline.evaluate import leaks
-from pipeline.llm.load import choose_dtype, encode, end_id, load_model, load_tokenizer
+from pipeline.llm.load import choose_dtype, encode, end_id, lighten, load_model, load_tokenizer
 from pipeline.llm.settings import Loss, Prompting, Scoring, Tuning
 from pipeline.schema import Prompts, empty
 from pipeline.stage import Artefact, Check, Draft, Input, Verdict
@@ -233,7 +233,7 @@ def tune_on(
     folder = model_folder(language_model)
     task = task_of(prompts, folder, settings, out.seed)
     dtype = choose_dtype(settings.dtype)
-    model = load_model(folder, dtype)
+    model = lighten(load_model(folder, tuning=True), dtype)
     wrapped = tune.add_adapter(model, settings, out.seed, start.path if start else None)
     label = f"{out.stage.name} {out.variant} seed {out.seed}"
     tuned = tune.tune(model, task, settings, out.seed, out.checkpoints, label)
@@ -249,7 +249,7 @@ def tune_on(
         valid_auc=round(state.best_auc, 6),
         valid_loss=round(state.best_loss, 6),
         train_rows=len(task.train),
-        tokens=state.tokens,
+        tokens_seen=state.tokens,
     )
     out.measure(tokens_per_second=round(tuned.tokens_here / tuned.seconds, 1) if tuned.tokens_here else None)
 
@@ -336,8 +336,6 @@ def score_with(
     """Score every valid and test prompt with the tuned model, and write the pairs."""
     from time import perf_counter
 
-    import torch
-
     from pipeline.llm.tune import merge_adapter
     from pipeline.llm.yes_no import score
 
@@ -345,7 +343,7 @@ def score_with(
     tokenizer, rows = load_tokenizer(folder), table.filter(pl.col("part").is_in(SCORED))
     answers = resolve_answers(tokenizer, table["prompt"].to_list(), tuple(prompts.json("answers")))
     dtype = choose_dtype(settings.dtype)
-    model = merge_adapter(load_model(folder, torch.float32), adapter.path, dtype)
+    model = merge_adapter(load_model(folder), adapter.path, dtype)
     ids = encode(tokenizer, rows["prompt"].to_list())
     started = perf_counter()
     logits = score(
@@ -354,7 +352,7 @@ def score_with(
     seconds = perf_counter() - started
     out.table("pairs", pairs_table(rows, logits, adapter.metrics["loss"], out))
     tokens = sum(map(len, ids))
-    out.metric(tokens=tokens, rows=rows.height, dtype=str(dtype).removeprefix("torch."))
+    out.metric(tokens_seen=tokens, rows=rows.height, dtype=str(dtype).removeprefix("torch."))
     out.measure(tokens_per_second=round(tokens / seconds, 1), rows_per_second=round(rows.height / seconds, 2))
 
 

@@ -28,7 +28,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from pipeline.evaluate.pointwise import auc
-from pipeline.llm.load import output_rows
+from pipeline.llm.load import lighten, output_rows, read_states
 from pipeline.llm.settings import Loss, Tuning
 from pipeline.llm.yes_no import Answers, Ids, answer_rows, batches, decide, last_states, pad, score
 from pipeline.progress import meter
@@ -305,7 +305,7 @@ def language_loss_sum(model: "PreTrainedModel", texts: Sequence[tuple[list[int],
     marks = torch.zeros_like(block, dtype=torch.bool)
     for mark, (_, wanted) in zip(marks, texts, strict=True):
         mark[: len(wanted)] = torch.tensor(wanted, device=mark.device)
-    states = model.base_model(input_ids=block, use_cache=False).last_hidden_state
+    states = read_states(model, input_ids=block, use_cache=False).last_hidden_state
     logits = states[:, :-1][marks[:, 1:]] @ output_rows(model).T
     return cross_entropy(logits.float(), block[:, 1:][marks[:, 1:]], reduction="sum")
 
@@ -395,9 +395,9 @@ def write_adapter(wrapped: Any, weights: Mapping[str, Tensor], folder: Path) -> 
 
 
 def merge_adapter(model: "PreTrainedModel", folder: Path, dtype: torch.dtype) -> Any:
-    """Add a saved adapter's product to the weights it adapts, in their own precision; then cast."""
+    """Add a saved adapter's product to the weights it adapts, in float32; then hold them in `dtype`."""
     from peft import PeftModel
 
     with old_names_of_transformers():
         wrapped: Any = PeftModel.from_pretrained(model, str(folder), is_trainable=False)
-    return wrapped.merge_and_unload().to(dtype)
+    return lighten(wrapped.merge_and_unload(), dtype)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
-from pipeline.llm.load import encode, output_rows
+from pipeline.llm.load import encode, output_rows, read_states
 from pipeline.llm.settings import Loss
 from pipeline.progress import meter
 
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 Ids = Sequence[int]
 PROBES = 16  # prompts that the answers are resolved on
-WORTH_SHARING = 32  # tokens that a family's beginning has at least
+PASS_COST = 160  # tokens that could be read in the time that a family's passes of its own take
+SHORTEST_SHARED = 16  # tokens; below, no family is looked for
 LARGEST_FAMILY = 128
 
 
@@ -112,7 +113,7 @@ def read(model: "PreTrainedModel", prompts: Sequence[Ids], budget: int) -> Itera
 
 def last_states(model: "PreTrainedModel", prompts: Sequence[Ids]) -> Tensor:
     """Hidden state at each prompt's last token, (n, width)."""
-    states = model.base_model(input_ids=pad(prompts, model.device), use_cache=False).last_hidden_state
+    states = read_states(model, input_ids=pad(prompts, model.device), use_cache=False).last_hidden_state
     return states[torch.arange(len(prompts)), [len(ids) - 1 for ids in prompts]]
 
 
@@ -179,9 +180,9 @@ def runs_to(end: int, shares: Sequence[int], saved: Sequence[int]) -> Iterator[t
     common = shares[end - 2] if end > 1 else 0
     for begin in range(end - 2, max(-1, end - 1 - LARGEST_FAMILY), -1):
         common = min(common, shares[begin])
-        if common < WORTH_SHARING:
+        if common < SHORTEST_SHARED:
             return
-        yield saved[begin] + (end - begin - 1) * common, begin, common
+        yield saved[begin] + (end - begin - 1) * common - PASS_COST, begin, common
 
 
 def common_start(a: Ids, b: Ids) -> int:
@@ -195,7 +196,7 @@ def read_family(
 ) -> Iterator[tuple[list[int], Tensor]]:
     """Read the shared beginning once, then the ends in batches that start from its keys and values."""
     start = torch.tensor([prompts[family.places[0]][: family.shared]], device=model.device)
-    cache = model.base_model(input_ids=start, use_cache=True).past_key_values
+    cache = read_states(model, input_ids=start, use_cache=True).past_key_values
     ends = [prompts[place][family.shared :] for place in family.places]
     for batch in batches([family.shared // 8 + len(end) for end in ends], budget):
         states = read_ends(model, cache, [ends[i] for i in batch], family.shared)
@@ -207,5 +208,5 @@ def read_ends(model: "PreTrainedModel", cache: Any, ends: Sequence[Ids], shared:
     copies = deepcopy(cache)
     copies.batch_repeat_interleave(len(ends))
     block = pad(ends, model.device)
-    states = model.base_model(input_ids=block, past_key_values=copies, use_cache=True).last_hidden_state
+    states = read_states(model, input_ids=block, past_key_values=copies, use_cache=True).last_hidden_state
     return states[torch.arange(len(ends)), [len(end) - 1 for end in ends]]

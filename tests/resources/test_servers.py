@@ -1,14 +1,24 @@
 """Servers of the UI: their commands, and what is said when one dies."""
 
+import signal
 import socket
 import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 import yaml
 
 from resources import servers
+
+PARENT = """
+import subprocess, sys, time
+from resources.servers import end_with_parent
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], preexec_fn=end_with_parent)
+print(child.pid, flush=True)
+time.sleep(60)
+"""
 
 
 def sleeper(seconds: float = 60) -> subprocess.Popen[bytes]:
@@ -74,6 +84,17 @@ def test_stopping_ends_all_even_one_that_does_not_listen(monkeypatch: pytest.Mon
     servers.stop(running)
     assert all(process.poll() is not None for process in running.values())
     stubborn.stdout.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="children outlive a killed parent elsewhere")
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_a_server_ends_with_a_parent_that_was_killed(how: signal.Signals) -> None:
+    parent = subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True)
+    child = psutil.Process(int(parent.stdout.readline()))
+    parent.send_signal(how)
+    parent.communicate(timeout=20)
+    gone, alive = psutil.wait_procs([child], timeout=20)
+    assert (len(gone), alive) == (1, [])
 
 
 def test_nothing_is_left_running_when_a_server_does_not_come_up(

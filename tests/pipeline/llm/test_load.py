@@ -46,7 +46,7 @@ def make(root: Path, **settings) -> Artefact:
 def scores(folder: Path) -> torch.Tensor:
     with torch.inference_mode():
         ids = torch.tensor([encode(load_tokenizer(folder), [SENTENCE])[0]])
-        return load_model(folder, torch.float32)(input_ids=ids).logits
+        return load_model(folder)(input_ids=ids).logits
 
 
 def test_a_local_folder_becomes_an_artefact_that_scores_the_same(folder: Path) -> None:

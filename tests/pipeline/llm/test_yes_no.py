@@ -47,7 +47,7 @@ def test_scores_equal_the_plain_models_in_the_order_given(budget: int) -> None:
 
 @pytest.mark.parametrize("budget", [1, 100, 100_000])
 def test_a_shared_beginning_changes_no_score(budget: int) -> None:
-    prompts = relatives(5, 40) + some_prompts(4) + relatives(3, 50, seed=1)
+    prompts = relatives(5, 60) + some_prompts(4) + relatives(3, 90, seed=1)
     rng = np.random.default_rng(2)
     prompts = [prompts[i] for i in rng.permutation(len(prompts))]
     families, rest = kin(prompts)
@@ -57,14 +57,16 @@ def test_a_shared_beginning_changes_no_score(budget: int) -> None:
 
 
 def test_equal_prompts_get_equal_scores() -> None:
-    prompts = relatives(1, 40) * 3
+    prompts = relatives(1, 100) * 3
+    assert kin(prompts)[1] == []
     found = score(MODEL, prompts, ANSWERS)
     assert_as_alone(found, prompts)
 
 
 def test_a_prompt_that_is_the_beginning_of_another_is_scored_right() -> None:
-    longer = relatives(2, 60)
-    prompts = [longer[0], longer[0][:45], longer[1]]
+    longer = relatives(2, 120)
+    prompts = [longer[0], longer[0][:100], longer[1]]
+    assert kin(prompts)[1] == []
     assert_as_alone(score(MODEL, prompts, ANSWERS), prompts)
 
 
@@ -112,7 +114,8 @@ def test_batches_hold_every_place_once_and_keep_the_budget(lengths: list[int], b
 @given(st.lists(st.lists(st.integers(0, 1), min_size=1, max_size=8), max_size=12))
 def test_families_share_what_they_say_and_lose_nobody(prompts: list[list[int]]) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(yes_no, "WORTH_SHARING", 2)
+        patch.setattr(yes_no, "SHORTEST_SHARED", 2)
+        patch.setattr(yes_no, "PASS_COST", 1)
         families, rest = kin(prompts)
     places = [place for family in families for place in family.places] + rest
     assert sorted(places) == list(range(len(prompts)))

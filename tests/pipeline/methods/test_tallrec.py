@@ -86,7 +86,7 @@ def test_alpaca_by_hand(prompted: Mapping[str, Artefact], examples: pl.DataFrame
         "Below is an instruction that describes a task, paired with an input that provides further context. "
         "Write a response that appropriately completes the request.\n\n### Instruction:\n"
         "Given the user's preference and unpreference, "
-        ' identify whether the user will like the target film by answering "Yes." or "No.".\n\n'
+        'identify whether the user will like the target film by answering "Yes." or "No.".\n\n'
         f"### Input:\nUser Preference: {liked}\nUser Unpreference: {disliked}\n"
         f"Whether the user will like the target film {title(asked['item'])}?\n\n### Response:\n"
     )
@@ -155,7 +155,7 @@ def test_few_shot_takes_k_rows_by_seed(made: Made, examples: pl.DataFrame) -> No
 def test_adapter_tells_what_it_cost(made: Made) -> None:
     artefact = made["tallrec/adapter"]["titles"]
     assert artefact.metrics["trainable_parameters"] == 2 * 8 * (32 + 32 + 32 + 16)
-    assert artefact.metrics["tokens"] > 0
+    assert artefact.metrics["tokens_seen"] > 0
     assert artefact.measured["tokens_per_second"] > 0
     assert (artefact.path / "adapter_config.json").exists()
     assert set(artefact.table("curve")["phase"]) == {"titles"}
