@@ -247,12 +247,13 @@ def doctor() -> None:
 @app.command()
 def gc(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    older_than: Annotated[float, typer.Option(help="Hours: what was written since is kept.")] = 24.0,
 ) -> None:
     """Remove artefacts that no study stands for any more."""
     import shutil
 
     store = Project.here().store
-    folders = store.garbage()
+    folders = store.garbage(older_than * 3600)
     size = sum(file.stat().st_size for folder in folders for file in folder.rglob("*") if file.is_file())
     for folder in folders:
         if dry_run:

@@ -298,10 +298,10 @@ def make(spec: Spec, store: Store, work: Path) -> Artefact:
     with threads(spec.threads, stage.needs), watch() as measured:
         try:
             stage.function(**inputs, settings=settings, out=draft)
+            verdicts = {check.name: judge(check, draft, inputs, settings) for check in stage.checks}
         except Exception as error:
             cell = ", ".join(f"{k} {v}" for k, v in spec.cell.items())
             raise StageFailed(f"{spec.stage} ({cell or 'one cell'}) of study {spec.study}: {error}") from error
-        verdicts = {check.name: judge(check, draft, inputs, settings) for check in stage.checks}
     manifest = {
         "format": FORMAT,
         "stage": stage.name,
@@ -386,6 +386,13 @@ def threads(count: int | None, needs: str) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+def reset_gpu_peak() -> None:
+    """Forget the memory that stages before this one took on an accelerator."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+
+
 @contextmanager
 def watch() -> Iterator[dict[str, Any]]:
     """Measure wall seconds, processor seconds and peak memory (MB, sampled) of the body."""
@@ -401,6 +408,7 @@ def watch() -> Iterator[dict[str, Any]]:
 
     sampler = threading.Thread(target=sample, daemon=True)
     facts: dict[str, Any] = {"started": time.time()}
+    reset_gpu_peak()
     wall, cpu = time.perf_counter(), time.process_time()
     sampler.start()
     try:

@@ -16,6 +16,7 @@ import json
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 MANIFEST = "manifest.json"
+DAY = 86_400.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -178,11 +180,14 @@ class Store:
             found.setdefault(file.parent.name, {})[head["stage"]] = [a for a in artefacts if a is not None]
         return found
 
-    def garbage(self) -> list[Path]:
+    def garbage(self, idle_seconds: float = DAY) -> list[Path]:
         """Folders that no head needs: superseded artefacts, and work that nothing will go on from.
 
-        An artefact is kept while a head names it or another kept artefact was made from it.
+        An artefact is kept while a head names it or another kept artefact was made from it. What was touched
+        within `idle_seconds` is kept too: a run sets its heads at the end, and an interrupted training
+        goes on from its checkpoints.
         """
+        before = time.time() - idle_seconds
         kept: set[str] = set()
         todo = [a for stages in self.heads().values() for artefacts in stages.values() for a in artefacts]
         while todo:
@@ -192,8 +197,11 @@ class Store:
             kept.add(artefact.fingerprint)
             parents = [self.find(p["stage"], p["fingerprint"]) for p in artefact.manifest["made_from"]]
             todo += [p for p in parents if p is not None]
-        old = [a.path for a in self.all() if a.fingerprint not in kept]
-        return old + [f for f in (self.root / "work").glob("*") if f.name not in kept and self.idle(f.name)]
+        found = list(self.all())
+        old = [a.path for a in found if a.fingerprint not in kept and touched(a.path) <= before]
+        made = {a.fingerprint for a in found}
+        work = [f for f in (self.root / "work").glob("*") if f.name in made or touched(f) <= before]
+        return old + [f for f in work if self.idle(f.name)]
 
     def idle(self, fingerprint: str) -> bool:
         """True where nobody is writing this artefact now."""
@@ -203,6 +211,11 @@ class Store:
                 return True
         except TimeoutError:
             return False
+
+
+def touched(folder: Path) -> float:
+    """When anything in a folder was last written, in seconds since 1970."""
+    return max(f.stat().st_mtime for f in (folder, *folder.rglob("*")))
 
 
 def write_atomic(path: Path, text: str) -> None:

@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import dagster as dg
 
@@ -14,7 +15,7 @@ from assets.engine.declare import Asset
 from assets.engine.planner import Planner
 from assets.engine.shown import check_results, describe
 from pipeline.graph import Planned, identity
-from pipeline.stage import StageFailed, flat, run
+from pipeline.stage import StageFailed, flat, hash_file, run
 from pipeline.store import Artefact, Store
 from pipeline.study import Study, StudyError
 from resources.child import run_in_child
@@ -77,19 +78,25 @@ def record(one: Asset, study: Study, made: Sequence[Made], project: Project) -> 
     """Set the study's head, and republish what people read where something is new."""
     store, name = project.store, one.stage.name
     head = [{"cell": dict(m.planned.cell), "fingerprint": m.artefact.fingerprint} for m in made]
-    new = (store.head(study.name, name) or []) != head
-    if new:
+    if (store.head(study.name, name) or []) != head:
         store.set_head(study.name, name, head)
-    if new or not project.catalogue.exists():
+    if older(project.catalogue, store.head_file(study.name, name)):
         publish(project.store_root, project.catalogue)
     if one.page and made:
-        show_page(made[0].artefact, one.page, study.name, project, new)
+        show_page(made[0].artefact, one.page, study.name, project)
 
 
-def show_page(artefact: Artefact, page: str, study: str, project: Project, new: bool) -> None:
+def older(file: Path, than: Path) -> bool:
+    """True where `file` is not there, or was written before `than`: a kill may have come between the two."""
+    if not than.exists():
+        return not file.exists()
+    return not file.exists() or file.stat().st_mtime_ns < than.stat().st_mtime_ns
+
+
+def show_page(artefact: Artefact, page: str, study: str, project: Project) -> None:
     """Copy a page that people open to where they look for it, in one step."""
     target = project.page(study, page)
-    if new or not target.exists():
+    if not target.exists() or hash_file(target) != artefact.manifest["files"][page]["sha256"]:
         target.parent.mkdir(parents=True, exist_ok=True)
         beside = target.with_name(f".{target.name}.new")
         shutil.copyfile(artefact.file(page), beside)
