@@ -290,7 +290,7 @@ def load_model(folder: Path, tuning: bool = False) -> "PreTrainedModel":
     from transformers import AutoModelForCausalLM
 
     place: Any = "cuda" if torch.cuda.is_available() else "cpu"
-    attention = "eager" if tuning and place == "cpu" else "sdpa"
+    attention = "eager" if tuning and not torch.cuda.is_available() else "sdpa"
     with quiet():
         model = AutoModelForCausalLM.from_pretrained(
             folder,
