@@ -96,7 +96,7 @@ def older(file: Path, than: Path) -> bool:
 def show_page(artefact: Artefact, page: str, study: str, project: Project) -> None:
     """Copy a page that people open to where they look for it, in one step."""
     target = project.page(study, page)
-    if not target.exists() or hash_file(target) != artefact.manifest["files"][page]["sha256"]:
+    if not target.exists() or hash_file(target) != hash_file(artefact.file(page)):
         target.parent.mkdir(parents=True, exist_ok=True)
         beside = target.with_name(f".{target.name}.new")
         shutil.copyfile(artefact.file(page), beside)
