@@ -14,8 +14,11 @@ from pipeline.store import Store
 ROOT = Path(__file__).parents[1]
 
 
-def make(store: Path, *wanted: str) -> dict[str, Artefact]:
-    """Run the quickstart up to the named stages (variant `titles`), or find them made: stage -> artefact."""
+def make(store: Path, *wanted: str, **changes: Any) -> dict[str, Artefact]:
+    """Run the quickstart up to the named stages (variant `titles`), or find them made: stage -> artefact.
+
+    changes: settings of TALLRec's prompts that are not the quickstart's.
+    """
     stages = graph()
     needed = set(wanted)
     for stage in reversed(stages.order):
@@ -23,6 +26,7 @@ def make(store: Path, *wanted: str) -> dict[str, Artefact]:
             needed |= set(stages.parents(stage))
     asked = study.load(study.find(ROOT, "quickstart"))
     tallrec = {**(asked.methods["tallrec"] or {}), "variants": ["titles"]}
+    tallrec["prompts"] = {**tallrec["prompts"], **changes}
     asked = asked.model_copy(update={"methods": {"tallrec": tallrec}})
     plan = stages.plan(asked, Store(store), ROOT)
     return {planned.stage.name: run(planned.spec)[0] for planned in plan if planned.stage.name in needed}

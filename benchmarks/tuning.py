@@ -1,6 +1,7 @@
 """LoRA tuning against a plain transformers.Trainer, on the same examples, steps, model and cores.
 
-    python -m benchmarks.tuning [--steps 12] [--quality-steps 0] [--repeats 2] [--threads 2] [--store store]
+    python -m benchmarks.tuning [--steps 12] [--quality-steps 0] [--repeats 2] [--threads 2] [--history 12]
+        [--store store]
 
 Plain: float32, the batch padded to its longest, all logits, loss on the answer's tokens. Ours: the tuner as
 the methods use it, its validation looks left out of the clock. Both take the same number of steps of 16
@@ -21,7 +22,8 @@ import torch
 from benchmarks.quickstart import Contest, make
 from pipeline.evaluate.pointwise import auc
 from pipeline.llm import ranker, tune, yes_no
-from pipeline.llm.load import choose_dtype, lighten, load_model, load_tokenizer
+from pipeline.llm.load import load_model, load_tokenizer
+from pipeline.llm.reader import reader
 from pipeline.llm.settings import Tuning
 from pipeline.stage import Artefact
 
@@ -73,7 +75,7 @@ def plain(folder: Path, task: tune.Task, settings: Tuning, into: Path) -> None:
 
 def ours(folder: Path, task: tune.Task, settings: Tuning, into: Path) -> None:
     """Tune as the methods do and save the adapter."""
-    model = lighten(load_model(folder, tuning=True), choose_dtype(settings.dtype))
+    model = load_model(folder, tuning=True)
     wrapped = tune.add_adapter(model, settings, 1)
     tuned = tune.tune(model, task, settings, 1, into)
     tune.write_adapter(wrapped, tuned.weights, into)
@@ -125,8 +127,8 @@ def quality(folder: Path, task: tune.Task, settings: Tuning, steps: int, prompts
     for name, way in (("plain", plain), ("ours", ours)):
         with tempfile.TemporaryDirectory() as into:
             way(folder, blind, chosen, Path(into))
-            model = tune.merge_adapter(load_model(folder), Path(into), torch.float32)
-        leads[name] = yes_no.decide(yes_no.score(model, test.prompts, task.answers), "difference").numpy()
+            merged = reader(tune.merge_adapter(load_model(folder), Path(into)), torch.float32)
+        leads[name] = yes_no.decide(yes_no.score(merged, test.prompts, task.answers), "difference").numpy()
         print(f"{name:8} test AUC after {steps} steps {auc(test.labels, leads[name]):.4f}")
     print(f"difference {difference(np.array(test.labels), leads)}")
 
@@ -148,10 +150,11 @@ def main() -> None:
     asked.add_argument("--quality-steps", type=int, default=0)
     asked.add_argument("--repeats", type=int, default=2)
     asked.add_argument("--threads", type=int, default=2)
+    asked.add_argument("--history", type=int, default=12, help="movies of each prompt's history, at most")
     asked.add_argument("--store", type=Path, default=Path("store"))
     given = asked.parse_args()
     torch.set_num_threads(given.threads)
-    made = make(given.store, "tallrec/prompts")
+    made = make(given.store, "tallrec/prompts", history=given.history, train_rows=None)
     folder = ranker.model_folder(made["language_model"])
     settings = Tuning(steps=given.steps)
     task = ranker.task_of(made["tallrec/prompts"], folder, settings, 1)

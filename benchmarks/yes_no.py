@@ -1,9 +1,10 @@
 """Yes/no scoring against a plain transformers loop, on the same prompts, model and cores.
 
-    python -m benchmarks.yes_no [--rows 96] [--repeats 3] [--threads 2] [--store store] [--only SET]
+    python -m benchmarks.yes_no [--rows 96] [--repeats 3] [--threads 2] [--store store] [--history 12]
+        [--only SET]
 
 Plain: the checkpoint's float32, batches of 16 in the order given, padded, all logits. Prompts are those of
-the quickstart: `scattered` are drawn at random from its test rows, `users` are test rows of as few users as it
+the quickstart with longer histories: `scattered` are drawn at random from its test rows, `users` are test rows of as few users as it
 takes, as they come when every row of a user is scored. The model is tuned first, so that AUC means something.
 """
 
@@ -20,6 +21,7 @@ from benchmarks.quickstart import Contest, make
 from pipeline.evaluate.pointwise import auc
 from pipeline.llm import ranker, yes_no
 from pipeline.llm.load import encode, load_model, load_tokenizer
+from pipeline.llm.reader import Reader, reader
 from pipeline.llm.tune import merge_adapter
 
 BATCH = 16
@@ -39,8 +41,8 @@ def plain(model: Any, prompts: list[list[int]], answers: yes_no.Answers) -> torc
     return torch.cat(leads)
 
 
-def ours(model: Any, prompts: list[list[int]], answers: yes_no.Answers) -> torch.Tensor:
-    return yes_no.decide(yes_no.score(model, prompts, answers), "difference")
+def ours(reading: Reader, prompts: list[list[int]], answers: yes_no.Answers) -> torch.Tensor:
+    return yes_no.decide(yes_no.score(reading, prompts, answers), "difference")
 
 
 def choose(rows: pl.DataFrame, count: int) -> dict[str, pl.DataFrame]:
@@ -59,22 +61,28 @@ def main() -> None:
     asked.add_argument("--repeats", type=int, default=3)
     asked.add_argument("--threads", type=int, default=2)
     asked.add_argument("--store", type=Path, default=Path("store"))
+    asked.add_argument("--history", type=int, default=12, help="movies of each prompt's history, at most")
     asked.add_argument("--only", choices=("scattered", "users"))
     given = asked.parse_args()
     torch.set_num_threads(given.threads)
-    made = make(given.store, "tallrec/adapter")
+    made = make(given.store, "tallrec/adapter", history=given.history)
     folder = ranker.model_folder(made["language_model"])
     table = made["tallrec/prompts"].table("prompts").filter(part="test")
     tokenizer = load_tokenizer(folder)
     answers = yes_no.answer_ids(tokenizer, table["prompt"].to_list(), (" Yes", " No"))
-    models = {
-        dtype: merge_adapter(load_model(folder), made["tallrec/adapter"].path, dtype)
-        for dtype in (torch.float32, torch.bfloat16)
-    }
+    model = merge_adapter(load_model(folder), made["tallrec/adapter"].path)
+    readers = {dtype: reader(model, dtype) for dtype in (torch.float32, torch.bfloat16)}
     print(f"{given.threads} threads, load average {os.getloadavg()[0]:.1f}")
     for name, rows in choose(table, given.rows).items():
         if given.only in (None, name):
-            compare(name, rows, encode(tokenizer, rows["prompt"].to_list()), answers, models, given.repeats)
+            compare(
+                name,
+                rows,
+                encode(tokenizer, rows["prompt"].to_list()),
+                answers,
+                (model, readers),
+                given.repeats,
+            )
 
 
 def compare(
@@ -82,13 +90,14 @@ def compare(
     rows: pl.DataFrame,
     prompts: list[list[int]],
     answers: yes_no.Answers,
-    models: dict[torch.dtype, Any],
+    held: tuple[Any, dict[torch.dtype, Reader]],
     repeats: int,
 ) -> None:
+    model, readers = held
     ways = {
-        "plain, float32": lambda: plain(models[torch.float32], prompts, answers),
-        "ours, float32": lambda: ours(models[torch.float32], prompts, answers),
-        "ours, bfloat16": lambda: ours(models[torch.bfloat16], prompts, answers),
+        "plain, float32": lambda: plain(model, prompts, answers),
+        "ours, float32": lambda: ours(readers[torch.float32], prompts, answers),
+        "ours, bfloat16": lambda: ours(readers[torch.bfloat16], prompts, answers),
     }
     contest = Contest(ways)
     contest.run(repeats)

@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 
 from pipeline.evaluate import leaks
-from pipeline.llm.load import choose_dtype, encode, end_id, lighten, load_model, load_tokenizer
+from pipeline.llm.load import choose_dtype, encode, end_id, load_model, load_tokenizer
 from pipeline.llm.settings import Loss, Prompting, Scoring, Tuning
 from pipeline.schema import Prompts, empty
 from pipeline.stage import Artefact, Check, Draft, Input, Verdict
@@ -233,7 +233,7 @@ def tune_on(
     folder = model_folder(language_model)
     task = task_of(prompts, folder, settings, out.seed)
     dtype = choose_dtype(settings.dtype)
-    model = lighten(load_model(folder, tuning=True), dtype)
+    model = load_model(folder, tuning=True)
     wrapped = tune.add_adapter(model, settings, out.seed, start.path if start else None)
     label = f"{out.stage.name} {out.variant} seed {out.seed}"
     tuned = tune.tune(model, task, settings, out.seed, out.checkpoints, label)
@@ -336,6 +336,7 @@ def score_with(
     """Score every valid and test prompt with the tuned model, and write the pairs."""
     from time import perf_counter
 
+    from pipeline.llm.reader import reader
     from pipeline.llm.tune import merge_adapter
     from pipeline.llm.yes_no import score
 
@@ -343,11 +344,11 @@ def score_with(
     tokenizer, rows = load_tokenizer(folder), table.filter(pl.col("part").is_in(SCORED))
     answers = resolve_answers(tokenizer, table["prompt"].to_list(), tuple(prompts.json("answers")))
     dtype = choose_dtype(settings.dtype)
-    model = merge_adapter(load_model(folder), adapter.path, dtype)
+    reading = reader(merge_adapter(load_model(folder), adapter.path), dtype)
     ids = encode(tokenizer, rows["prompt"].to_list())
     started = perf_counter()
     logits = score(
-        model, ids, answers, settings.batch_tokens, f"{out.stage.name} {out.variant} seed {out.seed}"
+        reading, ids, answers, settings.batch_tokens, f"{out.stage.name} {out.variant} seed {out.seed}"
     )
     seconds = perf_counter() - started
     out.table("pairs", pairs_table(rows, logits, adapter.metrics["loss"], out))

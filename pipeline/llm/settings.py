@@ -47,7 +47,7 @@ class Tuning(Settings):
     steps: int | None = Field(None, ge=0, description="optimiser steps, instead of epochs")
     examples_per_step: int = Field(16, ge=1, description="examples of one optimiser step")
     batch_tokens: int = Field(
-        1024, ge=1, description="tokens of one pass, padding included; changes results by rounding only"
+        512, ge=1, description="tokens of one pass, padding included; changes results by rounding only"
     )
     learning_rate: float = Field(1e-3, gt=0, description="AdamW's rate after the warm-up")
     warm_up: int = Field(10, ge=0, description="steps of linear warm-up, counted over the whole run")
@@ -64,6 +64,6 @@ class Tuning(Settings):
 
 class Scoring(Settings):
     batch_tokens: int = Field(
-        2048, ge=1, description="tokens of one pass, padding included; changes results by rounding only"
+        1024, ge=1, description="tokens of one pass, padding included; changes results by rounding only"
     )
     dtype: Precision = Field("auto", description="of the weights; auto: bfloat16 where it is native")

@@ -3,8 +3,9 @@
     token ids + labels -> (seed, epoch) order -> steps -> micro-batches of like lengths -> AdamW -> best step
 
 Base weights stay frozen, in bfloat16 where the processor has it; the low-rank weights are float32. The order of
-examples is a function of seed and epoch, the rate a function of the step, so an interrupted run that resumes
-from its checkpoint ends in the same bits as an unbroken one. The step with the best AUC on validation rows
+examples is a function of seed and epoch, the rate of the step and dropout of seed, step and batch, so an
+interrupted run that resumes from its checkpoint ends in the same bits as an unbroken one, on any number of
+threads. The step with the best AUC on validation rows
 is kept, and nothing else is ever looked at to choose it.
 """
 
@@ -28,9 +29,10 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from pipeline.evaluate.pointwise import auc
-from pipeline.llm.load import lighten, output_rows, read_states
+from pipeline.llm.load import choose_dtype
+from pipeline.llm.reader import Ids, Reader, reader
 from pipeline.llm.settings import Loss, Tuning
-from pipeline.llm.yes_no import Answers, Ids, answer_rows, batches, decide, last_states, pad, score
+from pipeline.llm.yes_no import Answers, answer_rows, batches, decide, last_states, pad, score
 from pipeline.progress import meter
 
 if TYPE_CHECKING:
@@ -99,8 +101,8 @@ def tune(
     optimizer = make_optimizer(weights, settings)
     total = count_steps(settings, len(task.train))
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-        torch.manual_seed(seed)
-        run = Run(model, task, settings, seed, total, weights, optimizer, checkpoints / CHECKPOINT)
+        reading = reader(model, choose_dtype(settings.dtype))
+        run = Run(reading, task, settings, seed, total, weights, optimizer, checkpoints / CHECKPOINT)
         run.resume()
         with meter(label, total) as shown:
             shown.advance(run.progress.step)
@@ -115,7 +117,7 @@ def tune(
 class Run:
     """One tuning run in memory."""
 
-    model: "PreTrainedModel"
+    reader: Reader
     task: Task
     settings: Tuning
     seed: int
@@ -141,16 +143,7 @@ class Run:
         """One optimiser step over `examples_per_step` examples, in as many passes as the token budget asks."""
         rows = step_rows(len(self.task.train), self.progress.step, self.settings.examples_per_step, self.seed)
         set_rate(self.optimizer, rate(self.progress.step, self.total, self.settings))
-        self.model.train()
-        self.optimizer.zero_grad(set_to_none=True)
-        loss = 0.0
-        shares = loss_units(self.task, rows, self.settings.loss)
-        lengths = [len(self.task.train.prompts[row]) for row in rows]
-        for batch in batches(lengths, self.settings.batch_tokens):
-            part = loss_sum(self.model, self.task, [rows[i] for i in batch], self.settings.loss) / shares
-            part.backward()
-            loss += part.item()
-            self.progress.tokens += sum(lengths[i] for i in batch)
+        loss = self.descend(rows)
         if not math.isfinite(loss):
             raise FloatingPointError(f"the loss is {loss} at step {self.progress.step}; lower learning_rate")
         torch.nn.utils.clip_grad_norm_(self.weights.values(), self.settings.clip)
@@ -158,9 +151,30 @@ class Run:
         self.progress.step += 1
         self.progress.recent.append(loss)
 
+    def descend(self, rows: Sequence[int]) -> float:
+        """The loss of the step's examples; leaves its gradients with the weights, summed batch by batch."""
+        lengths = [len(self.task.train.prompts[row]) for row in rows]
+        units = loss_units(self.task, rows, self.settings.loss)
+        cut = batches(lengths, self.settings.batch_tokens)
+
+        def slope(batch: int) -> tuple[float, tuple[Tensor, ...]]:
+            draws = np.random.SeedSequence((self.seed, self.progress.step, batch)).generate_state(1)[0]
+            some = [rows[i] for i in cut[batch]]
+            part = loss_sum(self.reader, self.task, some, self.settings.loss, int(draws)) / units
+            return part.item(), torch.autograd.grad(part, list(self.weights.values()))
+
+        loss = 0.0
+        self.optimizer.zero_grad(set_to_none=True)
+        for part, gradients in self.reader.each(slope, range(len(cut))):
+            loss += part
+            for weight, gradient in zip(self.weights.values(), gradients, strict=True):
+                weight.grad = gradient if weight.grad is None else weight.grad.add_(gradient)
+        self.progress.tokens += sum(lengths)
+        return loss
+
     def judge(self) -> None:
         """Measure the validation rows and keep the weights where their AUC is the best so far."""
-        found = measure(self.model, self.task, self.settings)
+        found = measure(self.reader, self.task, self.settings)
         state = self.progress
         if state.recent:
             state.curve.append((state.step, "train_loss", float(np.mean(state.recent))))
@@ -184,9 +198,6 @@ class Run:
         tensors |= {f"best.{name}": weight for name, weight in self.best.items()}
         for name, weight in self.weights.items():
             tensors |= {f"moment.{key}.{name}": value for key, value in self.optimizer.state[weight].items()}
-        tensors["random"] = torch.get_rng_state()
-        if torch.cuda.is_available():
-            tensors["random_cuda"] = torch.cuda.get_rng_state()
         beside = self.file.with_suffix(".part")
         facts = json.dumps({"identity": self.identity(), "progress": asdict(self.progress)})
         save_file({k: v.cpu().contiguous() for k, v in tensors.items()}, beside, {"run": facts})
@@ -210,9 +221,6 @@ class Run:
             for name, weight in self.weights.items():
                 weight.copy_(held[f"now.{name}"])
         self.optimizer.load_state_dict(self.moments(held))
-        torch.set_rng_state(held["random"])
-        if "random_cuda" in held and torch.cuda.is_available():
-            torch.cuda.set_rng_state(held["random_cuda"])
 
     def moments(self, held: Mapping[str, Tensor]) -> dict[str, Any]:
         """The optimiser's state in its own layout: by position of the weight in its groups."""
@@ -277,16 +285,16 @@ def loss_units(task: Task, rows: Sequence[int], loss: Loss) -> int:
     return sum(sum(whole_and_labels(task, row, loss)[1]) for row in rows)
 
 
-def loss_sum(model: "PreTrainedModel", task: Task, rows: Sequence[int], loss: Loss) -> Tensor:
-    """Sum of the loss over some examples.
+def loss_sum(reader: Reader, task: Task, rows: Sequence[int], loss: Loss, draws: int | None = None) -> Tensor:
+    """Sum of the loss over some examples; `draws` is the seed of dropout.
 
     difference: BCE on logit_yes - logit_no; yes_logit: BCE on logit_yes alone (CoLLM, BinLLM);
     lm_answer: cross-entropy of the answer's tokens; lm_all: of every token of the text (TALLRec).
     """
     if loss in ("lm_answer", "lm_all"):
-        return language_loss_sum(model, [whole_and_labels(task, row, loss) for row in rows])
-    states = last_states(model, [task.train.prompts[row] for row in rows]).float()
-    yes, no = (states @ answer_rows(model, task.answers).T).unbind(-1)
+        return language_loss_sum(reader, [whole_and_labels(task, row, loss) for row in rows], draws)
+    states = last_states(reader, [task.train.prompts[row] for row in rows], draws=draws)
+    yes, no = (states @ answer_rows(reader, task.answers).T).unbind(-1)
     truth = torch.tensor([float(task.train.labels[row]) for row in rows], device=yes.device)
     logits = yes - no if loss == "difference" else yes
     return binary_cross_entropy_with_logits(logits, truth, reduction="sum")
@@ -299,23 +307,24 @@ def whole_and_labels(task: Task, row: int, loss: Loss) -> tuple[list[int], list[
     return [*prompt, *ending], [False, *counts[1:]]
 
 
-def language_loss_sum(model: "PreTrainedModel", texts: Sequence[tuple[list[int], list[bool]]]) -> Tensor:
+def language_loss_sum(
+    reader: Reader, texts: Sequence[tuple[list[int], list[bool]]], draws: int | None
+) -> Tensor:
     """Cross-entropy summed over the marked tokens; logits are made for the places before them only."""
-    block = pad([ids for ids, _ in texts], model.device)
+    block = pad([ids for ids, _ in texts], reader.device)
     marks = torch.zeros_like(block, dtype=torch.bool)
     for mark, (_, wanted) in zip(marks, texts, strict=True):
         mark[: len(wanted)] = torch.tensor(wanted, device=mark.device)
-    states = read_states(model, input_ids=block, use_cache=False).last_hidden_state
-    logits = states[:, :-1][marks[:, 1:]] @ output_rows(model).T
-    return cross_entropy(logits.float(), block[:, 1:][marks[:, 1:]], reduction="sum")
+    at = marks.flatten().nonzero().squeeze(1)
+    logits = reader.states(block, at - 1, draws=draws) @ reader.outputs.T
+    return cross_entropy(logits, block.flatten()[at], reduction="sum")
 
 
-def measure(model: "PreTrainedModel", task: Task, settings: Tuning) -> dict[str, float]:
+def measure(reader: Reader, task: Task, settings: Tuning) -> dict[str, float]:
     """AUC and mean BCE of the deciding logit on the validation rows; NaN AUC where there is one class only."""
-    model.eval()
     if not len(task.valid):
         return {"auc": math.nan, "loss": math.inf}
-    logits = score(model, task.valid.prompts, task.answers, settings.batch_tokens, "validate")
+    logits = score(reader, task.valid.prompts, task.answers, settings.batch_tokens, "validate")
     chosen, truth = decide(logits, settings.loss), torch.tensor(task.valid.labels, dtype=torch.float32)
     loss = binary_cross_entropy_with_logits(chosen, truth).item()
     return {"auc": auc(task.valid.labels, chosen.numpy()), "loss": loss}
@@ -394,10 +403,10 @@ def write_adapter(wrapped: Any, weights: Mapping[str, Tensor], folder: Path) -> 
     )
 
 
-def merge_adapter(model: "PreTrainedModel", folder: Path, dtype: torch.dtype) -> Any:
-    """Add a saved adapter's product to the weights it adapts, in float32; then hold them in `dtype`."""
+def merge_adapter(model: "PreTrainedModel", folder: Path) -> Any:
+    """Add a saved adapter's product to the weights it adapts, in float32."""
     from peft import PeftModel
 
     with old_names_of_transformers():
         wrapped: Any = PeftModel.from_pretrained(model, str(folder), is_trainable=False)
-    return lighten(wrapped.merge_and_unload(), dtype)
+    return wrapped.merge_and_unload()

@@ -8,7 +8,6 @@ Prompts that begin alike, as those of one user at one time do, share the keys an
 """
 
 from collections.abc import Iterator, Sequence
-from copy import deepcopy
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,15 +15,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
-from pipeline.llm.load import encode, output_rows, read_states
+from pipeline.llm.load import encode
+from pipeline.llm.reader import Ids, Reader
 from pipeline.llm.settings import Loss
 from pipeline.progress import meter
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
-    from transformers import PreTrainedModel
 
-Ids = Sequence[int]
 PROBES = 16  # prompts that the answers are resolved on
 PASS_COST = 160  # tokens that could be read in the time that a family's passes of its own take
 SHORTEST_SHARED = 16  # tokens; below, no family is looked for
@@ -36,6 +34,14 @@ class Answers(NamedTuple):
 
     yes: int
     no: int
+
+
+@dataclass
+class Family:
+    """Prompts that begin with the same `shared` tokens; one batch of prompts where they share none."""
+
+    places: list[int]
+    shared: int
 
 
 class Logits(NamedTuple):
@@ -77,44 +83,45 @@ def resolve(prompt: Ids, with_yes: Ids, with_no: Ids) -> Answers:
 
 
 def score(
-    model: "PreTrainedModel",
-    prompts: Sequence[Ids],
-    answers: Answers,
-    batch_tokens: int = 2048,
-    label: str = "",
+    reader: Reader, prompts: Sequence[Ids], answers: Answers, batch_tokens: int = 1024, label: str = ""
 ) -> Logits:
-    """Both logits of every prompt, in the order given; the same for every batch size and neighbour.
+    """Both logits of every prompt, in the order given; the same for every batch size, neighbour and thread.
 
     prompts: token ids up to the answer; batch_tokens: tokens of one forward pass, padding included.
     """
     rows = torch.zeros(len(prompts), 2)
-    weight = answer_rows(model, answers)
-    with torch.inference_mode(), meter(label or "score prompts", len(prompts)) as progress:
-        for places, states in read(model, prompts, batch_tokens):
-            rows[places] = (states.float() @ weight.T).cpu()
-            progress.advance(len(places))
+    weight = answer_rows(reader, answers)
+
+    def read(family: Family) -> list[tuple[list[int], Tensor]]:
+        with torch.inference_mode():
+            found = read_family(reader, prompts, family, batch_tokens)
+            return [(places, (states @ weight.T).cpu()) for places, states in found]
+
+    with meter(label or "score prompts", len(prompts)) as progress:
+        for found in reader.each(read, together(prompts, batch_tokens)):
+            for places, logits in found:
+                rows[places] = logits
+                progress.advance(len(places))
     return Logits(rows[:, 0], rows[:, 1])
 
 
-def answer_rows(model: "PreTrainedModel", answers: Answers) -> Tensor:
-    """The output layer's rows of the two answers, (2, width), float32."""
-    return output_rows(model)[list(answers)].float()
-
-
-def read(model: "PreTrainedModel", prompts: Sequence[Ids], budget: int) -> Iterator[tuple[list[int], Tensor]]:
-    """Places in `prompts` with their last hidden states (len(places), width), in any order, each place once."""
+def together(prompts: Sequence[Ids], budget: int) -> list[Family]:
+    """All prompts, cut into what is read at once: families, and batches of prompts that share nothing."""
     families, alone = kin(prompts)
-    for family in families:
-        yield from read_family(model, prompts, family, budget)
-    for batch in batches([len(prompts[place]) for place in alone], budget):
-        places = [alone[i] for i in batch]
-        yield places, last_states(model, [prompts[place] for place in places])
+    cut = batches([len(prompts[place]) for place in alone], budget)
+    return families + [Family([alone[i] for i in batch], 0) for batch in cut]
 
 
-def last_states(model: "PreTrainedModel", prompts: Sequence[Ids]) -> Tensor:
-    """Hidden state at each prompt's last token, (n, width)."""
-    states = read_states(model, input_ids=pad(prompts, model.device), use_cache=False).last_hidden_state
-    return states[torch.arange(len(prompts)), [len(ids) - 1 for ids in prompts]]
+def answer_rows(reader: Reader, answers: Answers) -> Tensor:
+    """The output layer's rows of the two answers, (2, width), float32."""
+    return reader.outputs[list(answers)]
+
+
+def last_states(reader: Reader, prompts: Sequence[Ids], past: Any = (), draws: int | None = None) -> Tensor:
+    """Hidden state at each prompt's last token, (n, width); see `Reader.states`."""
+    block = pad(prompts, reader.device)
+    ends = [i * block.shape[1] + len(ids) - 1 for i, ids in enumerate(prompts)]
+    return reader.states(block, torch.tensor(ends, device=reader.device), past, draws)
 
 
 def pad(prompts: Sequence[Ids], device: torch.device) -> Tensor:
@@ -140,14 +147,6 @@ def batches(lengths: Sequence[int], budget: int) -> list[list[int]]:
 
 
 # --- shared beginnings -------------------------------------------------------------------------------------
-
-
-@dataclass
-class Family:
-    """Prompts that begin with the same `shared` tokens."""
-
-    places: list[int]
-    shared: int
 
 
 def kin(prompts: Sequence[Ids]) -> tuple[list[Family], list[int]]:
@@ -192,21 +191,13 @@ def common_start(a: Ids, b: Ids) -> int:
 
 
 def read_family(
-    model: "PreTrainedModel", prompts: Sequence[Ids], family: Family, budget: int
+    reader: Reader, prompts: Sequence[Ids], family: Family, budget: int
 ) -> Iterator[tuple[list[int], Tensor]]:
-    """Read the shared beginning once, then the ends in batches that start from its keys and values."""
-    start = torch.tensor([prompts[family.places[0]][: family.shared]], device=model.device)
-    cache = read_states(model, input_ids=start, use_cache=True).past_key_values
+    """Places with their last hidden states: the shared beginning is read once, then the ends in batches."""
+    if not family.shared:
+        yield family.places, last_states(reader, [prompts[place] for place in family.places])
+        return
+    past = reader.begin(torch.tensor(prompts[family.places[0]][: family.shared], device=reader.device))
     ends = [prompts[place][family.shared :] for place in family.places]
     for batch in batches([family.shared // 8 + len(end) for end in ends], budget):
-        states = read_ends(model, cache, [ends[i] for i in batch], family.shared)
-        yield [family.places[i] for i in batch], states
-
-
-def read_ends(model: "PreTrainedModel", cache: Any, ends: Sequence[Ids], shared: int) -> Tensor:
-    """Last hidden states (n, width) of ends that follow the cached beginning, which is left as it was."""
-    copies = deepcopy(cache)
-    copies.batch_repeat_interleave(len(ends))
-    block = pad(ends, model.device)
-    states = read_states(model, input_ids=block, past_key_values=copies, use_cache=True).last_hidden_state
-    return states[torch.arange(len(ends)), [len(end) - 1 for end in ends]]
+        yield [family.places[i] for i in batch], last_states(reader, [ends[i] for i in batch], past)

@@ -11,14 +11,32 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.llm import tune
+from pipeline.llm.reader import reader
 from pipeline.llm.settings import Tuning
-from pipeline.llm.tune import Questions, Task, add_adapter, count_steps, loss_sum, rate, step_rows, trainable
+from pipeline.llm.tune import (
+    Progress,
+    Questions,
+    Task,
+    add_adapter,
+    count_steps,
+    loss_sum,
+    rate,
+    step_rows,
+    trainable,
+)
 from pipeline.llm.yes_no import Answers
 from tests.tiny_lm import make_model
 
 ANSWERS = Answers(yes=300, no=301)
 QUICK = Tuning(
-    steps=6, examples_per_step=4, batch_tokens=40, warm_up=2, evaluate_every=2, learning_rate=1e-2, dropout=0.3
+    steps=6,
+    examples_per_step=4,
+    batch_tokens=40,
+    warm_up=2,
+    evaluate_every=2,
+    learning_rate=1e-2,
+    dropout=0.3,
+    dtype="float32",
 )
 
 
@@ -61,6 +79,18 @@ def test_same_seed_same_bits_and_another_seed_others(tmp_path: Path) -> None:
     assert any(not torch.equal(weight, other.weights[name]) for name, weight in first.weights.items())
 
 
+def test_the_number_of_threads_changes_no_bit(tmp_path: Path) -> None:
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        alone = run(tmp_path / "one")
+        torch.set_num_threads(3)
+        assert_same(run(tmp_path / "three"), alone)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+
+
 def interrupted(folder: Path, after: int) -> None:
     """Run until a step is about to be taken that never is."""
     take_step = tune.Run.take_step
@@ -88,18 +118,18 @@ def test_an_interrupted_run_ends_in_the_bits_of_an_unbroken_one(tmp_path: Path, 
 
 
 def same_checkpoint(one: Path, other: Path) -> bool:
-    """Weights, moments, random state and progress of two runs, byte for byte."""
+    """Weights, moments and progress of two runs, byte for byte."""
     return (one / tune.CHECKPOINT).read_bytes() == (other / tune.CHECKPOINT).read_bytes()
 
 
-@pytest.mark.parametrize("forgotten", ["random state", "moments", "weights"])
+@pytest.mark.parametrize("forgotten", ["step", "moments", "weights"])
 def test_a_resume_that_forgets_something_would_be_seen(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forgotten: str
 ) -> None:
     run(tmp_path / "unbroken")
     interrupted(tmp_path / "broken", 3)
-    if forgotten == "random state":
-        monkeypatch.setattr(torch, "set_rng_state", lambda state: None)
+    if forgotten == "step":
+        monkeypatch.setattr(tune, "Progress", lambda step=0, **facts: Progress(step + 1, **facts))
     elif forgotten == "moments":
         monkeypatch.setattr(tune.Run, "moments", lambda self, held: self.optimizer.state_dict())
     else:
@@ -188,8 +218,9 @@ def test_validation_of_one_class_falls_back_to_the_loss(tmp_path: Path) -> None:
 
 
 def test_a_loss_that_is_no_number_stops_with_advice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def nan(model, task, rows, loss):
-        return next(iter(trainable(model).values())).sum() * math.nan
+    def nan(reader, task, rows, loss, draws):
+        pairs = [low for layer in reader.layers for low in layer.low_rank if low]
+        return sum(low.up.sum() + low.down.sum() for low in pairs) * math.nan
 
     monkeypatch.setattr(tune, "loss_sum", nan)
     with pytest.raises(FloatingPointError, match="lower learning_rate"):
@@ -224,7 +255,7 @@ def test_difference_and_yes_logit_by_hand() -> None:
             wanted[loss] -= math.log(torch.sigmoid(logit if label else -logit).item())
     rows = range(len(TASK.train))
     for loss, value in wanted.items():
-        assert loss_sum(model, TASK, rows, loss).item() == pytest.approx(value, rel=1e-5)
+        assert loss_sum(reader(model, torch.float32), TASK, rows, loss).item() == pytest.approx(value, rel=1e-5)
 
 
 @pytest.mark.parametrize("loss", ["lm_answer", "lm_all"])
@@ -238,7 +269,7 @@ def test_language_model_losses_by_hand(loss: str) -> None:
         for at in range(len(prompt) if loss == "lm_answer" else 1, len(whole)):
             total -= logs[at - 1, whole[at]].item()
             count += 1
-    assert loss_sum(model, TASK, rows, loss).item() == pytest.approx(total, rel=1e-5)
+    assert loss_sum(reader(model, torch.float32), TASK, rows, loss).item() == pytest.approx(total, rel=1e-5)
     assert tune.loss_units(TASK, rows, loss) == count
 
 
@@ -303,11 +334,12 @@ def test_an_adapter_comes_back_from_its_files_and_merges_to_the_same_scores(tmp_
     tune.take_weights(model, tuned.weights)
     tune.write_adapter(wrapped, tuned.weights, tmp_path)
     model.eval()
-    before = score(model, TASK.valid.prompts, ANSWERS)
-    merged = tune.merge_adapter(make_model(), tmp_path, torch.float32)
-    after = score(merged, TASK.valid.prompts, ANSWERS)
+    before = score(reader(model, torch.float32), TASK.valid.prompts, ANSWERS)
+    merged = tune.merge_adapter(make_model(), tmp_path)
+    after = score(reader(merged, torch.float32), TASK.valid.prompts, ANSWERS)
     torch.testing.assert_close(after.yes, before.yes, atol=1e-5, rtol=0)
-    assert not torch.allclose(after.yes, score(make_model(), TASK.valid.prompts, ANSWERS).yes, atol=1e-4)
+    untuned = score(reader(make_model(), torch.float32), TASK.valid.prompts, ANSWERS)
+    assert not torch.allclose(after.yes, untuned.yes, atol=1e-4)
 
 
 def test_the_second_phase_starts_where_the_first_ended(tmp_path: Path) -> None:

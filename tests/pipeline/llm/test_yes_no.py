@@ -8,12 +8,19 @@ from hypothesis import strategies as st
 
 from pipeline.llm import yes_no
 from pipeline.llm.load import encode
+from pipeline.llm.reader import OwnPass, Reader, TheirPass
 from pipeline.llm.yes_no import Answers, Family, Logits, answer_ids, batches, common_start, decide, kin, score
 from tests.tiny_lm import make_model, make_tokenizer
 
 TOKENIZER = make_tokenizer()
 MODEL = make_model()
+READERS = {"own": OwnPass(MODEL, torch.float32), "theirs": TheirPass(MODEL, torch.float32)}
 ANSWERS = Answers(yes=300, no=301)
+
+
+@pytest.fixture(params=READERS)
+def reader(request: pytest.FixtureRequest) -> Reader:
+    return READERS[request.param]
 
 
 def alone(ids: list[int]) -> tuple[float, float]:
@@ -40,39 +47,39 @@ def assert_as_alone(found: Logits, prompts: list[list[int]]) -> None:
 
 
 @pytest.mark.parametrize("budget", [1, 64, 100_000])
-def test_scores_equal_the_plain_models_in_the_order_given(budget: int) -> None:
+def test_scores_equal_the_plain_models_in_the_order_given(reader: Reader, budget: int) -> None:
     prompts = some_prompts(17)
-    assert_as_alone(score(MODEL, prompts, ANSWERS, budget), prompts)
+    assert_as_alone(score(reader, prompts, ANSWERS, budget), prompts)
 
 
 @pytest.mark.parametrize("budget", [1, 100, 100_000])
-def test_a_shared_beginning_changes_no_score(budget: int) -> None:
+def test_a_shared_beginning_changes_no_score(reader: Reader, budget: int) -> None:
     prompts = relatives(5, 60) + some_prompts(4) + relatives(3, 90, seed=1)
     rng = np.random.default_rng(2)
     prompts = [prompts[i] for i in rng.permutation(len(prompts))]
     families, rest = kin(prompts)
     assert [len(f.places) for f in families] == [5, 3] or [len(f.places) for f in families] == [3, 5]
     assert len(rest) == 4
-    assert_as_alone(score(MODEL, prompts, ANSWERS, budget), prompts)
+    assert_as_alone(score(reader, prompts, ANSWERS, budget), prompts)
 
 
-def test_equal_prompts_get_equal_scores() -> None:
+def test_equal_prompts_get_equal_scores(reader: Reader) -> None:
     prompts = relatives(1, 100) * 3
     assert kin(prompts)[1] == []
-    found = score(MODEL, prompts, ANSWERS)
+    found = score(reader, prompts, ANSWERS)
     assert_as_alone(found, prompts)
 
 
-def test_a_prompt_that_is_the_beginning_of_another_is_scored_right() -> None:
+def test_a_prompt_that_is_the_beginning_of_another_is_scored_right(reader: Reader) -> None:
     longer = relatives(2, 120)
     prompts = [longer[0], longer[0][:100], longer[1]]
     assert kin(prompts)[1] == []
-    assert_as_alone(score(MODEL, prompts, ANSWERS), prompts)
+    assert_as_alone(score(reader, prompts, ANSWERS), prompts)
 
 
-def test_what_fills_the_end_is_never_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_fills_the_end_is_never_looked_at(reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
     prompts = some_prompts(6)
-    before = score(MODEL, prompts, ANSWERS, 100_000)
+    before = score(reader, prompts, ANSWERS, 100_000)
 
     def pad_with_something_else(given, device):
         block = torch.full((len(given), max(map(len, given))), 399)
@@ -81,10 +88,10 @@ def test_what_fills_the_end_is_never_looked_at(monkeypatch: pytest.MonkeyPatch) 
         return block
 
     monkeypatch.setattr(yes_no, "pad", pad_with_something_else)
-    assert torch.equal(score(MODEL, prompts, ANSWERS, 100_000).yes, before.yes)
+    assert torch.equal(score(reader, prompts, ANSWERS, 100_000).yes, before.yes)
 
 
-def test_padding_on_the_left_would_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_padding_on_the_left_would_be_seen(reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
     prompts = some_prompts(6)
 
     def pad_left(given, device):
@@ -93,11 +100,11 @@ def test_padding_on_the_left_would_be_seen(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(yes_no, "pad", pad_left)
     with pytest.raises(AssertionError):
-        assert_as_alone(score(MODEL, prompts, ANSWERS, 100_000), prompts)
+        assert_as_alone(score(reader, prompts, ANSWERS, 100_000), prompts)
 
 
-def test_no_prompts_no_scores() -> None:
-    assert score(MODEL, [], ANSWERS).yes.shape == (0,)
+def test_no_prompts_no_scores(reader: Reader) -> None:
+    assert score(reader, [], ANSWERS).yes.shape == (0,)
 
 
 @given(st.lists(st.integers(1, 50), max_size=40), st.integers(1, 200))

@@ -1,0 +1,289 @@
+"""Llama's forward pass with less around its multiplications: what reading and tuning spend their time in.
+
+    ids (n, length) -> embedding -> layers -> last hidden state at the places that are asked for
+
+The same sums as transformers' own (`tests` hold them against it), in fewer passes over memory: one product for
+q, k and v and one for gate and up, weights of the norms folded into them, rotation and gating with backward
+passes of their own, no attention mask where none is needed, and of the last layer only the places asked for.
+Products are in the decoder's `dtype`; what adds up over layers stays float32. Low-rank weights are read where
+peft has put them, so peft saves and merges them as ever.
+
+Dropout before the low-rank weights is drawn once a layer and shared by its targets (peft draws for each); it
+comes from a seed of its own, so that batches read side by side draw the same bits as one after another.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pad, scaled_dot_product_attention, silu
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+PROJECTIONS = ("q_proj", "k_proj", "v_proj")
+Angles = tuple[Tensor, Tensor]  # cosines and signed sines (length, 1, dim)
+Past = Sequence[tuple[Tensor, Tensor]]  # keys and values (1, kv heads, shared, dim) of each layer
+
+
+def fits(model: "PreTrainedModel") -> bool:
+    """Whether the model is one that this pass knows: the Llama family, adapted in q, k and v at most."""
+    config = model.config
+    plain = not (getattr(config, "attention_bias", False) or getattr(config, "mlp_bias", False))
+    adapted = {
+        name.split(".")[-1] for name, module in model.base_model.named_modules() if hasattr(module, "lora_A")
+    }
+    known = config.model_type == "llama" and config.hidden_act == "silu"
+    return known and plain and adapted <= set(PROJECTIONS)
+
+
+class LowRank(NamedTuple):
+    """What is added to one product: `up (down (dropout x)) * scale`, or nothing (None) to a part of it."""
+
+    down: Tensor
+    up: Tensor
+    scale: float
+    drop: float
+
+
+class Layer(NamedTuple):
+    """Weights of one layer, each (in, out) in the decoder's dtype; `norm` is what its low-rank weights see."""
+
+    qkv: Tensor
+    out: Tensor
+    gate_up: Tensor
+    down: Tensor
+    norm: Tensor
+    low_rank: tuple[LowRank | None, ...]
+
+
+class Shape(NamedTuple):
+    """How many prompts, tokens of each, and tokens before them that are already read."""
+
+    prompts: int
+    length: int
+    past: int
+
+
+class Decoder:
+    """A model of the Llama family, to read with. Holds copies of its frozen weights in `dtype`."""
+
+    def __init__(self, model: "PreTrainedModel", dtype: torch.dtype) -> None:
+        base: Any = model.base_model
+        config = model.config
+        self.dtype, self.device = dtype, model.device
+        self.heads, self.kv_heads = config.num_attention_heads, config.num_key_value_heads
+        self.dim = getattr(config, "head_dim", None) or config.hidden_size // self.heads
+        self.eps = config.rms_norm_eps
+        self.embedding, self.rotary = base.embed_tokens.weight.detach(), base.rotary_emb
+        self.norm = base.norm.weight.detach().float()
+        self.layers = [self.layer(one) for one in base.layers]
+
+    def layer(self, held: Any) -> Layer:
+        attention, mlp = held.self_attn, held.mlp
+        into, between = (
+            n.weight.detach().float() for n in (held.input_layernorm, held.post_attention_layernorm)
+        )
+        projections = [getattr(attention, name) for name in PROJECTIONS]
+        return Layer(
+            qkv=self.joined(projections, into),
+            out=self.joined([attention.o_proj]),
+            gate_up=self.joined([mlp.gate_proj, mlp.up_proj], between),
+            down=self.joined([mlp.down_proj]),
+            norm=into,
+            low_rank=tuple(low_rank(projection) for projection in projections),
+        )
+
+    def joined(self, layers: Sequence[nn.Module], norm: Tensor | float = 1.0) -> Tensor:
+        """Several layers' weights as one, (in, out), the norm before them folded in."""
+        return (torch.cat([frozen(one) for one in layers]) * norm).to(self.dtype).T.contiguous()
+
+    def states(self, ids: Tensor, places: Tensor, past: Past = (), draws: int | None = None) -> Tensor:
+        """Last hidden states (m, width), float32, at `places` (m,) of the flattened ids (n, length).
+
+        past: of a beginning that all prompts share, from `begin`; draws: seed of dropout, None without.
+        """
+        shape = Shape(ids.shape[0], ids.shape[1], past[0][0].shape[2] if past else 0)
+        angles, mask = self.angles(shape), self.mask(shape)
+        random = None if draws is None else torch.Generator(self.device).manual_seed(draws)
+        x = self.embedding[ids.flatten()].float()
+        for i, layer in enumerate(self.layers):
+            q, k, v = self.attended(x, layer, shape, angles, random)
+            k, v = extended(k, v, past[i]) if past else (k, v)
+            mixed = attention(q, k, v, mask)
+            if i + 1 == len(self.layers):
+                x, mixed = x[places], mixed[places]
+            x = x + mixed @ layer.out
+            x = x + Gated.apply(self.unit(x) @ layer.gate_up) @ layer.down
+        return Unit.apply(x, self.eps, torch.float32) * self.norm
+
+    def begin(self, ids: Tensor) -> Past:
+        """Keys and values of a beginning, ids (shared,), for `states` to go on from."""
+        shape = Shape(1, len(ids), 0)
+        angles, mask = self.angles(shape), self.mask(shape)
+        x, past = self.embedding[ids].float(), []
+        for layer in self.layers:
+            q, k, v = self.attended(x, layer, shape, angles, None)
+            past.append((k, v))
+            x = x + attention(q, k, v, mask) @ layer.out
+            x = x + Gated.apply(self.unit(x) @ layer.gate_up) @ layer.down
+        return past
+
+    def unit(self, x: Tensor) -> Tensor:
+        return Unit.apply(x, self.eps, self.dtype)
+
+    def attended(
+        self,
+        x: Tensor,
+        layer: Layer,
+        shape: Shape,
+        angles: tuple[Tensor, Tensor],
+        random: torch.Generator | None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries (n, heads, length, dim) and keys and values (n, kv heads, length, dim) of one layer."""
+        h = self.unit(x)
+        product = h @ layer.qkv
+        if any(layer.low_rank):
+            product = product + self.adapted(h, layer, random)
+        product = product.view(shape.prompts, shape.length, -1, self.dim)
+        turned = Turned.apply(product[:, :, : self.heads + self.kv_heads], *angles)
+        q, k = turned.split((self.heads, self.kv_heads), dim=2)
+        return q.transpose(1, 2), k.transpose(1, 2), product[:, :, self.heads + self.kv_heads :].transpose(1, 2)
+
+    def adapted(self, h: Tensor, layer: Layer, random: torch.Generator | None) -> Tensor:
+        """What the low-rank weights add to the joint product of q, k and v."""
+        held = [one for one in layer.low_rank if one]
+        if random is not None and held[0].drop:
+            keep = 1 - held[0].drop
+            h = h * torch.empty_like(h).bernoulli_(keep, generator=random).div_(keep)
+        down = torch.cat([one.down * layer.norm for one in held]).to(self.dtype)
+        return (h @ down.T) @ self.placed(layer).T
+
+    def placed(self, layer: Layer) -> Tensor:
+        """The upper low-rank weights, each at its rows of the joint product and columns of the joint rank."""
+        widths = (self.heads * self.dim, self.kv_heads * self.dim, self.kv_heads * self.dim)
+        ranks = [one.down.shape[0] if one else 0 for one in layer.low_rank]
+        rows = []
+        for i, (one, width) in enumerate(zip(layer.low_rank, widths, strict=True)):
+            before, after = sum(ranks[:i]), sum(ranks[i + 1 :])
+            empty = torch.zeros(width, sum(ranks), device=self.device)
+            rows.append(pad(one.up * one.scale, (before, after)) if one else empty)
+        return torch.cat(rows).to(self.dtype)
+
+    def angles(self, shape: Shape) -> Angles:
+        """Of the places after the shared beginning."""
+        at = torch.arange(shape.past, shape.past + shape.length, device=self.device)[None]
+        cos, sin = self.rotary(self.norm, at)
+        half = self.dim // 2
+        signed = torch.cat([-sin[..., :half], sin[..., half:]], -1)
+        cos, sin = (t.view(shape.length, 1, self.dim).to(self.dtype) for t in (cos, signed))
+        return cos, sin
+
+    def mask(self, shape: Shape) -> Tensor | None:
+        """0 where a token (length,) may look at one (past + length,), -inf elsewhere; None where plain causal
+        attention without a gradient does the same, faster."""
+        if not shape.past and not torch.is_grad_enabled():
+            return None
+        whole = torch.full(
+            (shape.length, shape.past + shape.length), -torch.inf, dtype=self.dtype, device=self.device
+        )
+        return whole.triu_(shape.past + 1)
+
+
+def frozen(layer: nn.Module) -> Tensor:
+    """The weight (out, in) that peft has left as it was, float32."""
+    return getattr(layer, "base_layer", layer).weight.detach().float()  # type: ignore[union-attr]
+
+
+def low_rank(layer: Any) -> LowRank | None:
+    """What peft has put beside a layer, None where nothing."""
+    if not hasattr(layer, "lora_A"):
+        return None
+    drop = getattr(layer.lora_dropout["default"], "p", 0.0)
+    return LowRank(
+        layer.lora_A["default"].weight, layer.lora_B["default"].weight, layer.scaling["default"], drop
+    )
+
+
+def extended(k: Tensor, v: Tensor, past: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """Keys and values after those of the shared beginning."""
+    before = (one.expand(len(k), -1, -1, -1) for one in past)
+    k, v = (torch.cat([one, new], dim=2) for one, new in zip(before, (k, v), strict=True))
+    return k, v
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """Mixed values (n * length, heads * dim).
+
+    With a gradient the plain products are used: backwards the fused kernel took twice their time.
+    """
+    n, heads, length, dim = q.shape
+    if not torch.is_grad_enabled():
+        mixed = scaled_dot_product_attention(q, k, v, mask, is_causal=mask is None, enable_gqa=True)
+        return mixed.transpose(1, 2).reshape(n * length, heads * dim)
+    assert mask is not None
+    groups = heads // k.shape[1]
+    asked = q.reshape(n * k.shape[1], groups * length, dim)
+    keys, values = k.flatten(0, 1), v.flatten(0, 1)
+    looks = torch.baddbmm(mask.repeat(groups, 1), asked, keys.transpose(1, 2), alpha=dim**-0.5).softmax(-1)
+    return torch.bmm(looks, values).view(n, heads, length, dim).transpose(1, 2).reshape(n * length, heads * dim)
+
+
+# --- passes over memory with backward passes of their own ---------------------------------------------------
+
+
+class Unit(torch.autograd.Function):
+    """Rows (n, width) divided by their root mean square."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, eps: float, dtype: torch.dtype) -> Tensor:
+        mean = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_().div_(x.shape[-1])
+        shrink = mean.add_(eps).rsqrt_()
+        ctx.save_for_backward(x, shrink)
+        return torch.mul(x, shrink, out=torch.empty(x.shape, dtype=dtype, device=x.device))
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        x, shrink = ctx.saved_tensors
+        gradient = gradients[0].float()
+        along = torch.linalg.vecdot(gradient, x).unsqueeze(-1) * shrink.pow(3) / -x.shape[-1]
+        return torch.addcmul(gradient * shrink, x, along), None, None
+
+
+class Gated(torch.autograd.Function):
+    """silu(gate) * up, of rows (n, 2 * width) that hold both."""
+
+    @staticmethod
+    def forward(ctx: Any, both: Tensor) -> Tensor:
+        ctx.save_for_backward(both)
+        gate, up = both.chunk(2, -1)
+        return silu(gate).mul_(up)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        (both,) = ctx.saved_tensors
+        gate, up = both.chunk(2, -1)
+        found = torch.empty_like(both)
+        of_gate, of_up = found.chunk(2, -1)
+        torch.mul(gradients[0], silu(gate), out=of_up)
+        of_gate.copy_(torch.ops.aten.silu_backward(gradients[0] * up, gate))
+        return found
+
+
+class Turned(torch.autograd.Function):
+    """Rotary positions of heads (n, length, heads, dim); backwards the same turn the other way."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        ctx.save_for_backward(cos, sin)
+        return turn(x, cos, sin)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        cos, sin = ctx.saved_tensors
+        return turn(gradients[0], cos, -sin), None, None
+
+
+def turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, -1), sin)

@@ -1,0 +1,103 @@
+"""Reading prompts with a language model: last hidden states at the places that are asked for.
+
+    model, dtype -> reader -> states of (n, length) ids at places (m,)
+
+Models of the Llama family are read by our own forward pass, all others by transformers'.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from copy import deepcopy
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+from pipeline.llm.decoder import Decoder, fits
+from pipeline.llm.load import output_rows
+from pipeline.threads import side_by_side
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+Ids = Sequence[int]
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+
+class Reader(Protocol):
+    """What scoring and tuning ask of a model."""
+
+    device: torch.device
+    outputs: Tensor  # rows of the output layer (vocabulary, width), float32
+
+    def states(self, ids: Tensor, places: Tensor, past: Any = (), draws: int | None = None) -> Tensor:
+        """Last hidden states (m, width), float32, at `places` (m,) of the flattened ids (n, length).
+
+        past: of a beginning that all prompts share, from `begin`, left as it was; draws: seed of dropout,
+        None to read without. What fills the right end of a shorter prompt changes nothing before it.
+        """
+        ...
+
+    def begin(self, ids: Tensor) -> Any:
+        """What `states` needs of a beginning (shared,) that many prompts have in common."""
+        ...
+
+    def each(self, work: Callable[[Job], Result], jobs: Iterable[Job]) -> Iterator[Result]:
+        """Results of jobs that call this reader, in their order."""
+        ...
+
+
+class OwnPass(Decoder):
+    """A model of the Llama family; batches are read side by side."""
+
+    def __init__(self, model: "PreTrainedModel", dtype: torch.dtype) -> None:
+        super().__init__(model, dtype)
+        self.outputs = output_rows(model)
+
+    def each(self, work: Callable[[Job], Result], jobs: Iterable[Job]) -> Iterator[Result]:
+        return side_by_side(work, jobs, self.device)
+
+
+class TheirPass:
+    """Any other causal language model, read by transformers' own pass, one batch after another."""
+
+    def __init__(self, model: "PreTrainedModel", dtype: torch.dtype) -> None:
+        self.model, self.dtype, self.device = lighten(model, dtype), dtype, model.device
+        self.outputs = output_rows(model)
+
+    def states(self, ids: Tensor, places: Tensor, past: Any = (), draws: int | None = None) -> Tensor:
+        self.model.train(draws is not None)
+        if draws is not None:
+            torch.manual_seed(draws)
+        if past:
+            past = deepcopy(past)
+            past.batch_repeat_interleave(len(ids))
+        found = self.read(input_ids=ids, past_key_values=past or None, use_cache=bool(past))
+        return found.last_hidden_state.flatten(0, 1)[places].float()
+
+    def begin(self, ids: Tensor) -> Any:
+        self.model.eval()
+        return self.read(input_ids=ids[None], use_cache=True).past_key_values
+
+    def read(self, **inputs: Any) -> Any:
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            return self.model.base_model(**inputs)
+
+    def each(self, work: Callable[[Job], Result], jobs: Iterable[Job]) -> Iterator[Result]:
+        return map(work, jobs)
+
+
+def lighten(model: "PreTrainedModel", dtype: torch.dtype) -> "PreTrainedModel":
+    """Hold the frozen weights of the inner linear layers in `dtype`; what adds up over layers stays float32.
+
+    Half the error of a model that is bfloat16 throughout, as fast.
+    """
+    for name, layer in model.base_model.named_modules():
+        if isinstance(layer, torch.nn.Linear) and ".lora_" not in name:
+            layer.to(dtype)
+    return model
+
+
+def reader(model: "PreTrainedModel", dtype: torch.dtype) -> Reader:
+    """The fastest reader of a model, its products in `dtype`; an adapter must be in the model already."""
+    return OwnPass(model, dtype) if fits(model) else TheirPass(model, dtype)
