@@ -4,8 +4,9 @@
         [--only SET]
 
 Plain: the checkpoint's float32, batches of 16 in the order given, padded, all logits. Prompts are those of
-the quickstart with longer histories: `scattered` are drawn at random from its test rows, `users` are test rows of as few users as it
-takes, as they come when every row of a user is scored. The model is tuned first, so that AUC means something.
+the quickstart with longer histories: `scattered` are drawn at random from its test rows, `users` are test rows
+of as few users as it takes, as they come when every row of a user is scored. The model is tuned first, so that
+AUC means something.
 """
 
 import argparse
