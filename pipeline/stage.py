@@ -14,7 +14,7 @@ import platform
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -25,6 +25,7 @@ import dataframely as dy
 import polars as pl
 from pydantic import BaseModel, ConfigDict
 
+from pipeline import pieces
 from pipeline.schema import Table
 from pipeline.store import Artefact, Store
 
@@ -232,16 +233,28 @@ class Draft:
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
-    def table(self, name: str, frame: pl.DataFrame) -> None:
-        """Write a declared table. Raises dataframely's ValidationError where it breaks its schema."""
+    def table(self, name: str, frame: pl.DataFrame | pl.LazyFrame | Iterable[pl.DataFrame]) -> None:
+        """Write a declared table: a frame, or a query or frames that are never whole in memory.
+
+        Raises dataframely's ValidationError where it breaks its schema.
+        """
         schema: type[dy.Schema] = self.stage.tables[name]
-        whole = schema.validate(frame, cast=True)
-        whole.write_parquet(self.file(f"{name}.parquet"), compression="zstd", statistics=True)
-        self.shapes[name] = {"rows": whole.height, "columns": whole.columns}
+        file = self.file(f"{name}.parquet")
+        if isinstance(frame, pl.DataFrame):
+            whole = schema.validate(frame, cast=True)
+            whole.write_parquet(file, compression="zstd", statistics=True)
+            rows = whole.height
+        else:
+            rows = pieces.write(schema, frame, file)
+        self.shapes[name] = {"rows": rows, "columns": schema.column_names()}
 
     def read(self, name: str) -> pl.DataFrame:
         """A table written before, for checks."""
-        return pl.read_parquet(self.file(f"{name}.parquet"), glob=False)
+        return self.scan(name).collect()
+
+    def scan(self, name: str) -> pl.LazyFrame:
+        """A table written before, of which only what is asked for is read."""
+        return pl.scan_parquet(self.file(f"{name}.parquet"), glob=False)
 
     def tensors(self, name: str, tensors: "Mapping[str, Tensor]") -> None:
         from safetensors.torch import save_file

@@ -57,6 +57,10 @@ class Artefact:
         return self.manifest["cell"].get("seed", 0)
 
     @property
+    def settings(self) -> Mapping[str, Any]:
+        return self.manifest["settings"]
+
+    @property
     def metrics(self) -> Mapping[str, Any]:
         return self.manifest["metrics"]
 

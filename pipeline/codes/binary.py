@@ -47,6 +47,7 @@ from pipeline.collab.labelled import (
     inner,
     known,
     mean_where_cold,
+    rows_of,
     sigmoid,
     train_and_valid,
 )
@@ -315,8 +316,8 @@ def binary_codes(split: Artefact, settings: BinarySettings, out: Draft) -> None:
 
     from pipeline.collab.pairs import curve_table, search_table
 
-    examples = split.table("examples")
-    parts, seen = train_and_valid(examples), known(examples)
+    examples = rows_of(split)
+    parts, seen = train_and_valid(examples), known(split.scan("examples"))
     trials = {
         f"penalty={penalty:g}": learn(
             parts, seen, settings, penalty, out.seed, out.checkpoints / f"penalty-{penalty:g}.safetensors"

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pipeline.stage import Artefact, Draft, Input, Verdict
 
 TRACK = "ctr"
+READ = ("part", "row", "user", "item", "label")  # of the examples; histories are most of the file
 BLOCK = 65_536  # pairs scored at once
 Floats = NDArray[np.float64]
 
@@ -32,6 +33,11 @@ class Known(NamedTuple):
 
     users: NDArray[np.bool_]
     items: NDArray[np.bool_]
+
+
+def rows_of(split: Artefact) -> pl.DataFrame:
+    """The split's examples as baselines read them: part, row, user, item, label."""
+    return split.scan("examples").select(READ).collect()
 
 
 def part_of(examples: pl.DataFrame, part: str) -> Labelled:
@@ -53,12 +59,20 @@ def train_and_valid(examples: pl.DataFrame) -> tuple[Labelled, Labelled]:
     return train, valid
 
 
-def known(examples: pl.DataFrame) -> Known:
-    """Users and items with training rows, over all ids up to the largest in targets and histories."""
-    train = part_of(examples, "train")
-    in_histories = examples["history"].explode(empty_as_null=False).max()
-    n_users, n_items = top(examples["user"].max()) + 1, max(top(examples["item"].max()), top(in_histories)) + 1
-    return Known(np.bincount(train.user, minlength=n_users) > 0, np.bincount(train.item, minlength=n_items) > 0)
+def known(examples: pl.DataFrame | pl.LazyFrame) -> Known:
+    """Users and items with training rows, over all ids up to the largest in targets and histories.
+
+    Histories are looked through a batch at a time, so a scan of them is never whole in memory.
+    """
+    largest = examples.lazy().select(pl.col("user", "item").max(), shown=pl.col("history").list.max().max())
+    user, item, shown = (top(one) for one in largest.collect(engine="streaming").row(0))
+    train = examples.lazy().filter(pl.col("part") == "train").select("user", "item").collect()
+    return Known(with_rows(train["user"], user + 1), with_rows(train["item"], max(item, shown) + 1))
+
+
+def with_rows(ids: pl.Series, n: int) -> NDArray[np.bool_]:
+    """Which of the ids 0..n-1 are there (n,)."""
+    return np.bincount(ids.to_numpy(), minlength=n) > 0
 
 
 def top(largest: Any) -> int:
@@ -126,7 +140,7 @@ def every_pair_scored_once(draft: Draft, inputs: Mapping[str, Input], settings: 
     """Each held-out example is scored exactly once by each method of the stage, and no other row is."""
     split = inputs["split"]
     assert isinstance(split, Artefact)
-    wanted = held_out(split.table("examples"))["row"].sort()
+    wanted = held_out(rows_of(split))["row"].sort()
     pairs = draft.read("pairs")
     wrong = sorted(
         str(method) for (method,), rows in pairs.group_by("method") if not rows["row"].sort().equals(wanted)

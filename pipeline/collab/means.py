@@ -27,6 +27,7 @@ from pipeline.collab.labelled import (
     every_pair_scored_once,
     held_out,
     known,
+    rows_of,
     sigmoid,
     train_and_valid,
 )
@@ -129,9 +130,9 @@ def search(train: Labelled, valid: Labelled, seen: Known, weights: Sequence[floa
 )
 def means(split: Artefact, settings: MeansSettings, out: Draft) -> None:
     """Global mean, item mean and item + user mean of the training labels, smoothed as validation says."""
-    examples = split.table("examples")
+    examples = rows_of(split)
     train, valid = train_and_valid(examples)
-    seen, rows = known(examples), held_out(examples)
+    seen, rows = known(split.scan("examples")), held_out(examples)
     tried = search(train, valid, seen, settings.weights)
     user, item = rows["user"].to_numpy(), rows["item"].to_numpy()
     frames = []

@@ -35,6 +35,7 @@ from pipeline.collab.labelled import (
     inner,
     known,
     mean_where_cold,
+    rows_of,
     sigmoid,
     train_and_valid,
 )
@@ -131,7 +132,7 @@ def every_target_has_a_vector(draft: Draft, inputs: Mapping[str, Input], setting
     """Every user and item of the split has a vector, all of the set width."""
     split = inputs["split"]
     assert isinstance(split, Artefact)
-    examples, missing = split.table("examples"), {}
+    examples, missing = rows_of(split), {}
     for entity in ("user", "item"):
         vectors = draft.read(f"{entity}_vectors").filter(pl.col("vector").list.len() == settings.dim + 2)
         missing[f"{entity}s"] = examples.select(entity).unique().join(vectors, on=entity, how="anti").height
@@ -172,8 +173,8 @@ def mf(split: Artefact, settings: MFSettings, out: Draft) -> None:
 
     from pipeline.collab.pairs import curve_table, search_table
 
-    examples = split.table("examples")
-    parts, seen, rows = train_and_valid(examples), known(examples), held_out(examples)
+    examples = rows_of(split)
+    parts, seen, rows = train_and_valid(examples), known(split.scan("examples")), held_out(examples)
     trials = {
         f"penalty={penalty:g}": learn(
             parts, seen, settings, penalty, out.seed, out.checkpoints / f"penalty-{penalty:g}.safetensors"

@@ -17,6 +17,7 @@ from pipeline.collab.labelled import (
     held_out,
     known,
     part_of,
+    rows_of,
 )
 from pipeline.schema import Pairs
 from pipeline.stage import Artefact, Check, Draft, Settings, stage
@@ -43,8 +44,8 @@ def likes(train: Labelled, n_items: int) -> NDArray[np.float64]:
 )
 def popularity(split: Artefact, settings: PopularitySettings, out: Draft) -> None:
     """Score of a pair: how many training rows like its item."""
-    examples = split.table("examples")
-    seen = known(examples)
+    examples = rows_of(split)
+    seen = known(split.scan("examples"))
     count = likes(part_of(examples, "train"), len(seen.items))
     out.table("pairs", as_pairs(examples, "popularity", count[held_out(examples)["item"].to_numpy()], None))
     out.metric(most_likes=int(count.max(initial=0)), **cold_counts(examples, seen))

@@ -10,22 +10,33 @@ import pyarrow as pa
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-ROWS_AT_ONCE = 500_000  # histories gathered together; bounds memory
+ROWS_AT_ONCE = 100_000  # histories gathered together; bounds memory
 
 
-def with_histories(rows: pl.DataFrame, interactions: pl.DataFrame, longest: int) -> pl.DataFrame:
-    """Add `history` and `history_labels` to rows of (user, at): the user's last `longest` interactions before.
+class Histories:
+    """Where the history of each row (user, at) stands among the sorted past; items are gathered on demand.
 
-    interactions: user, item, label, at, row; every `at` of `rows` must be one of theirs.
+    past: user, item, label, at, row of the interactions that a history may hold.
     """
-    past = interactions.sort("user", "at", "row")
-    moments = past["at"].unique().sort().to_numpy()
-    before = np.searchsorted(keyed(past, moments), keyed(rows, moments), side="left")
-    start_of_user = np.searchsorted(past["user"].to_numpy(), rows["user"].to_numpy(), side="left")
-    start = np.maximum(start_of_user, before - longest)
-    items, labels = past["item"].to_numpy(), past["label"].to_numpy()
-    pieces = [gather(start[cut], before[cut], items, labels) for cut in slices(rows.height)]
-    return pl.concat([rows, pl.concat(pieces)], how="horizontal")
+
+    def __init__(self, rows: pl.DataFrame, past: pl.DataFrame, longest: int) -> None:
+        past = past.sort("user", "at", "row")
+        moments = past["at"].unique().sort().to_numpy()
+        self.end = np.searchsorted(keyed(past, moments), keyed(rows, moments), side="left")
+        start_of_user = np.searchsorted(past["user"].to_numpy(), rows["user"].to_numpy(), side="left")
+        self.start = np.maximum(start_of_user, self.end - longest)
+        self.items, self.labels = past["item"].to_numpy(), past["label"].to_numpy()
+
+    @property
+    def lengths(self) -> "NDArray[np.int64]":
+        """Items of each row's history (rows,)."""
+        return self.end - self.start
+
+    def beside(self, rows: pl.DataFrame) -> Iterator[pl.DataFrame]:
+        """The rows with `history` and `history_labels`, a piece at a time."""
+        for cut in slices(rows.height):
+            lists = gather(self.start[cut], self.end[cut], self.items, self.labels)
+            yield pl.concat([rows[cut], lists], how="horizontal")
 
 
 def keyed(rows: pl.DataFrame, moments: "NDArray[np.int64]") -> "NDArray[np.int64]":

@@ -2,10 +2,11 @@
 
     interactions -> parts (by time, per user, or as published) -> liked or not -> histories -> caps -> examples
 
-A history holds only what the user did strictly earlier than the example, in any part: a row of the test part
-may show a test row of an hour before, as a running system would. Rows of one second are no history of each
-other. Caps choose users, then rows, by a hash of what the row is: never by its label, and whatever the order
-of rows.
+A history holds only what the user did strictly earlier than the example. `history_from` says of which parts:
+`train`, so that whoever reads histories knows the labels that the baselines learn from and no others; or
+`any`, so that a row of the test part may show a test row of an hour before and its label, as a running system
+would. Rows of one second are no history of each other. Caps choose users, then rows, by a hash of what the row
+is: never by its label, and whatever the order of rows.
 """
 
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ import numpy as np
 import polars as pl
 from pydantic import Field, model_validator
 
-from pipeline.data.histories import slices, with_histories
+from pipeline.data.histories import Histories, slices
 from pipeline.data.negatives import mixed, with_negatives
 from pipeline.schema import PARTS, Examples
 from pipeline.stage import Check, Draft, Settings, Verdict, stage
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 
 TRAIN_LOOKED_AT = 300_000  # rows of the train part whose histories the check recomputes
+NO_PAIR = np.iinfo(np.int64).max  # above every pair of user and item
 
 
 class SplitError(ValueError):
@@ -46,6 +48,11 @@ class SplitSettings(Settings):
         description="smallest rating that is a like; absent where there are no ratings: all rows are likes",
     )
     history: int = Field(50, ge=0, description="longest history kept")
+    history_from: Literal["train", "any"] = Field(
+        "train",
+        description="what histories are made of: train, so that language models read the labels that the "
+        "baselines learn from and no others; any, earlier rows of the held-out parts too, labels included",
+    )
     min_history: int = Field(
         0, ge=0, description="valid and test rows with a shorter history are left out; train keeps all"
     )
@@ -179,7 +186,7 @@ def capped(rows: pl.DataFrame, most: int | None, per_user: int | None, salt: int
 def examples(
     interactions: pl.DataFrame, settings: SplitSettings, clock: str
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """(examples, interactions with part and label). Raises SplitError."""
+    """(examples without histories, interactions with part and label). Raises SplitError."""
     known = labelled(parts(interactions.sort("row"), settings, clock), settings)
     known = known.select("row", "part", "user", "item", "label", "at")
     rows = known
@@ -192,21 +199,26 @@ def examples(
         found = found.join(seen, on=name, how="left", maintain_order="left").with_columns(
             pl.col(f"{name}_seen").fill_null(0)
         )
-    return with_histories(found, known, settings.history), known
+    return found, known
+
+
+def past(known: pl.DataFrame, settings: SplitSettings) -> pl.DataFrame:
+    """The interactions that histories may hold."""
+    return known.filter(part="train") if settings.history_from == "train" else known
 
 
 def held_out(rows: pl.DataFrame, known: pl.DataFrame, part: str, settings: SplitSettings) -> pl.DataFrame:
     """The rows of the valid or test part that stay after `min_history` and the caps."""
     held = rows.filter(pl.col("part") == part)
     if settings.min_history:
-        lengths = with_histories(held, known, settings.min_history)["history"].list.len()
+        lengths = Histories(held, past(known, settings), settings.min_history).lengths
         held = held.filter(lengths >= settings.min_history)
     most = settings.valid_rows if part == "valid" else settings.test_rows
     return capped(held, most, settings.rows_per_user, salt=PARTS.index(part))
 
 
 def facts(rows: pl.DataFrame, known: pl.DataFrame) -> dict[str, Any]:
-    """Sizes and shares of each part."""
+    """Sizes and shares of each part. rows: examples with `history_length`."""
     found: dict[str, Any] = {}
     for part in PARTS:
         held = rows.filter(pl.col("part") == part)
@@ -220,7 +232,8 @@ def facts(rows: pl.DataFrame, known: pl.DataFrame) -> dict[str, Any]:
             f"{part}_items": held["item"].n_unique(),
             f"{part}_cold_user_share": share(held["user_seen"] == 0),
             f"{part}_cold_item_share": share(held["item_seen"] == 0),
-            f"{part}_mean_history": round(float(held["history"].list.len().mean() or 0), 3),  # type: ignore[arg-type]
+            f"{part}_mean_history": round(float(held["history_length"].mean() or 0), 3),  # type: ignore[arg-type]
+            f"{part}_no_history_share": share(held["history_length"] == 0),
             f"{part}_first_at": held["at"].min(),
         }
     return found
@@ -235,22 +248,35 @@ def share(flags: pl.Series) -> float | None:
 
 
 def no_future(draft: Draft, inputs: Mapping[str, Any], settings: SplitSettings) -> Verdict:
-    """Training ends before validation and validation before test, and no history holds what came later.
+    """Training ends before validation and validation before test, and no history holds what it must not.
 
     Recomputed from the dataset's interactions by another way than the split's: every history item must have
-    been used by the user strictly before the example, and the history must be as long as the past allows.
-    Of a large train part, rows evenly spaced are looked at.
+    been used by the user strictly before the example, in train where `history_from` says so, and the history
+    must be as long as that past allows. Of a large train part, rows evenly spaced are looked at.
     """
-    rows = draft.read("examples")
-    past = Past(inputs["dataset"].table("interactions"))
-    train = rows.filter(part="train")
-    some = train.gather_every(max(train.height // TRAIN_LOOKED_AT, 1))
-    looked_at = pl.concat([some, rows.filter(pl.col("part") != "train")])
-    faults = sum(past.faults(looked_at[cut], settings.history) for cut in slices(looked_at.height, 100_000))
+    rows = draft.scan("examples").select("row", "part", "user", "at").collect()
+    interactions = inputs["dataset"].scan("interactions").select("row", "user", "item", "at").collect()
+    if settings.history_from == "train":
+        interactions = interactions.join(rows.filter(part="train"), on="row", how="semi")
+    before, every = Past(interactions), max(rows.filter(part="train").height // TRAIN_LOOKED_AT, 1)
+    faults = looked_at = 0
+    for cut in slices(rows.height):
+        some = looked_at_in(draft.scan("examples").slice(cut.start, cut.stop - cut.start), every).collect()
+        faults += before.faults(some, settings.history)
+        looked_at += some.height
     said = overlaps(rows, settings.kind)
     if faults:
-        said.append(f"{faults:,} histories hold an item of the same moment or later, or lack one from before")
-    return Verdict(not said, "; ".join(said), {"histories_looked_at": looked_at.height})
+        where = " or outside train" if settings.history_from == "train" else ""
+        said.append(
+            f"{faults:,} histories hold an item of that moment or later{where}, or lack one from before"
+        )
+    return Verdict(not said, "; ".join(said), {"histories_looked_at": looked_at})
+
+
+def looked_at_in(rows: pl.LazyFrame, every: int) -> pl.LazyFrame:
+    """All held-out rows and one train row of `every`."""
+    numbered = rows.with_columns(place=pl.int_range(pl.len()).over("part"))
+    return numbered.filter((pl.col("part") != "train") | (pl.col("place") % every == 0)).drop("place")
 
 
 def overlaps(rows: pl.DataFrame, kind: str) -> list[str]:
@@ -270,22 +296,24 @@ def overlaps(rows: pl.DataFrame, kind: str) -> list[str]:
 
 
 class Past:
-    """When each user first used each item, and how many interactions were before each moment."""
+    """When each user first used each item, and how many interactions they had up to each moment."""
 
     def __init__(self, interactions: pl.DataFrame) -> None:
         uses = interactions.group_by("user", "item").agg(pl.col("at").min()).sort("user", "item")
-        self.used, self.used_at = pairs(uses["user"], uses["item"]), uses["at"].to_numpy()
+        self.used = np.append(pairs(uses["user"], uses["item"]), NO_PAIR)
+        self.used_at = np.append(uses["at"].to_numpy(), 0)
         moments = interactions.group_by("user", "at").agg(pl.len().alias("n")).sort("user", "at")
-        before = pl.col("n").cum_sum().over("user") - pl.col("n")
-        self.lengths = moments.select("user", "at", before=before)
+        self.lengths = moments.select("user", "at", before=pl.col("n").cum_sum().over("user")).sort("at")
 
     def faults(self, rows: pl.DataFrame, longest: int) -> int:
         """How many rows have a history item not used strictly before, or not the history's due length."""
         held = rows.select("row", "user", "at", item="history").explode("item", empty_as_null=False)
         pair = pairs(held["user"], held["item"])
-        place = np.minimum(np.searchsorted(self.used, pair), self.used.size - 1)
+        place = np.searchsorted(self.used, pair)
         early = (self.used[place] == pair) & (self.used_at[place] < held["at"].to_numpy())
-        lengths = rows.join(self.lengths, on=["user", "at"], how="left")
+        lengths = rows.sort("at").join_asof(
+            self.lengths, on="at", by="user", allow_exact_matches=False, check_sortedness=False
+        )
         due = pl.min_horizontal(pl.col("before").fill_null(0), pl.lit(longest))
         found = pl.col("history").list.len()
         wrong = lengths.filter((found != due) | (found != pl.col("history_labels").list.len()))["row"]
@@ -299,9 +327,8 @@ def pairs(user: pl.Series, item: pl.Series) -> "NDArray[np.int64]":
 
 def nothing_lost_or_doubled(draft: Draft, inputs: Mapping[str, Any], settings: SplitSettings) -> Verdict:
     """Every interaction is in one part, and every example that is not a drawn negative is one interaction."""
-    rows = draft.read("examples")
-    source: Artefact = inputs["dataset"]
-    interactions = source.table("interactions").select("row", "user", "item", "at")
+    rows = draft.scan("examples").select("row", "part", "user", "item", "at").collect()
+    interactions = inputs["dataset"].scan("interactions").select("row", "user", "item", "at").collect()
     real = rows.filter(pl.col("row") < interactions.height)
     facts = draft.metrics
     before = sum(facts[f"{part}_rows_before_caps"] for part in PARTS)
@@ -337,7 +364,7 @@ def two_classes(draft: Draft, inputs: Mapping[str, Any], settings: SplitSettings
     "ctr/split",
     settings=SplitSettings,
     section="data",
-    version=1,
+    version=2,
     inputs={"dataset": "dataset"},
     tables={"examples": Examples},
     checks=(Check(no_future), Check(nothing_lost_or_doubled), Check(two_classes)),
@@ -346,8 +373,9 @@ def split(dataset: Artefact, settings: SplitSettings, out: Draft) -> None:
     """Labelled rows to learn from and to predict, each with the history that was known before it."""
     clock = dataset.metrics["clock"]
     rows, known = examples(dataset.table("interactions"), settings, clock)
-    out.table("examples", rows)
-    out.metric(**facts(rows, known))
+    found = Histories(rows, past(known, settings), settings.history)
+    out.table("examples", found.beside(rows))
+    out.metric(**facts(rows.with_columns(history_length=found.lengths), known))
     out.picture("timeline", timeline(known, clock))
 
 

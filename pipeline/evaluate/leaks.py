@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 import polars as pl
 
+NOT_JUDGED = "; not judged: labels that histories show of earlier held-out rows, as history_from allows"
+
 
 def first_used(interactions: pl.DataFrame) -> pl.DataFrame:
     """When each user first used each item: user, item, first."""
@@ -41,10 +43,46 @@ def targets_leaked(prompts: pl.DataFrame, examples: pl.DataFrame, interactions: 
 
 
 def moved_by_labels(
-    make: Callable[[pl.DataFrame], pl.DataFrame], examples: pl.DataFrame, prompts: pl.DataFrame
+    make: Callable[[pl.DataFrame], pl.DataFrame],
+    examples: pl.DataFrame,
+    prompts: pl.DataFrame,
+    interactions: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
-    """Prompts (row, prompt, flipped) that change when the label of every example is turned round."""
-    turned = examples.with_columns((1 - pl.col("label").cast(pl.Int8)).cast(pl.UInt8).alias("label"))
+    """Prompts (row, prompt, flipped) that change when the label of every example is turned round.
+
+    interactions: given where histories must be of train only; then every label that a history shows of a
+    held-out interaction is turned round too, so a prompt that hangs on one is found.
+    """
+    turned = examples.with_columns(opposite(pl.col("label")))
+    if interactions is not None:
+        turned = with_held_out_turned(turned, interactions)
     again = make(turned).select("row", flipped="prompt")
     both = prompts.select("row", "prompt").join(again, on="row", how="full", coalesce=True)
     return both.filter(pl.col("prompt").ne_missing(pl.col("flipped")))
+
+
+def opposite(label: pl.Expr) -> pl.Expr:
+    return (label == 0).cast(pl.UInt8)
+
+
+def with_held_out_turned(examples: pl.DataFrame, interactions: pl.DataFrame) -> pl.DataFrame:
+    """Examples whose histories show the opposite label of each event that is not one of train.
+
+    examples: row, part, user, history, history_labels; interactions: row, user, item. A history tells items,
+    not rows: the user's first uses of an item are taken for those of train, as many as train has.
+    """
+    train = interactions.join(examples.filter(part="train"), on="row", how="semi")
+    uses = train.group_by("user", item="item").agg(uses=pl.len())
+    events = (
+        examples.select("row", "user", item="history", label="history_labels")
+        .explode("item", "label", empty_as_null=False)
+        .join(uses, on=("user", "item"), how="left", maintain_order="left")
+        .with_columns(nth=pl.int_range(pl.len()).over("row", "item"))
+    )
+    held_out = pl.col("nth") >= pl.col("uses").fill_null(0)
+    label = pl.when(held_out).then(opposite(pl.col("label"))).otherwise("label")
+    lists = events.group_by("row", maintain_order=True).agg(history_labels=label)
+    joined = examples.drop("history_labels").join(lists, on="row", how="left", maintain_order="left")
+    return joined.with_columns(pl.col("history_labels").fill_null(pl.lit([], dtype=pl.List(pl.UInt8)))).select(
+        examples.columns
+    )

@@ -220,7 +220,8 @@ def every_row_scored_once(draft: Draft, inputs: Mapping[str, Input], settings: S
 
     Its labels, users and items are the split's too. A figure over other rows cannot be compared.
     """
-    wanted = one(inputs["split"]).table("examples").filter(pl.col("part").is_in(PARTS))
+    examples = one(inputs["split"]).scan("examples").select("part", "row", "user", "item", "label")
+    wanted = examples.filter(pl.col("part").is_in(PARTS)).collect()
     broken: list[str] = []
     names: set[str] = set()
     for name, pairs in runs(inputs["predictions"]):

@@ -20,6 +20,7 @@ from pipeline.stage import Artefact, Check, Draft, Input, Verdict
 from pipeline.text.prompts import Event, Template, Values, fill, safe_titles
 
 if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
     from tokenizers import Tokenizer
     from torch import Tensor
 
@@ -62,31 +63,27 @@ def histories_of(
     return items, labels
 
 
-def donors(users: Sequence[int], seed: int) -> list[int]:
-    """For each place another place, of another user, one to one: a shuffle for controls.
+def donors(owners: "ArrayLike", seed: int) -> "NDArray[np.int64]":
+    """For each place (n,) another place, of another owner, one to one: a shuffle for controls.
 
-    Users are put in a seeded order and every row takes from the row one largest user further on. Falls short
-    only where one user owns more than half of the rows.
+    Owners (users, or codes that several share) are put in a seeded order and every place takes from the one
+    that is the largest owner's size further on. Falls short only where one owner has more than half.
     """
     rng = np.random.default_rng(seed)
-    owner = np.asarray(users)
-    names, counts = np.unique(owner, return_counts=True)
-    place = dict(zip(names.tolist(), rng.permutation(len(names)).tolist(), strict=True))
-    order = np.lexsort((rng.random(len(owner)), [place[user] for user in owner.tolist()]))
+    names, owner, counts = np.unique(np.asarray(owners), return_inverse=True, return_counts=True)
+    order = np.lexsort((rng.random(len(owner)), rng.permutation(len(names))[owner]))
     taken = np.empty(len(owner), dtype=np.int64)
     taken[order] = np.roll(order, -int(counts.max(initial=0)))
-    return taken.tolist()
+    return taken
 
 
-def donors_by_part(examples: pl.DataFrame, seed: int) -> list[int]:
+def donors_by_part(examples: pl.DataFrame, seed: int) -> "NDArray[np.int64]":
     """For each example the place of another user's example of the same part."""
-    taken = np.empty(examples.height, dtype=np.int64)
+    taken, user = np.empty(examples.height, dtype=np.int64), examples["user"].to_numpy()
     for part in ("train", *SCORED):
         places = np.flatnonzero((examples["part"] == part).to_numpy())
-        taken[places] = (
-            places[donors(examples["user"].to_numpy()[places].tolist(), seed)] if len(places) else places
-        )
-    return taken.tolist()
+        taken[places] = places[donors(user[places], seed)]
+    return taken
 
 
 def ask(
@@ -148,14 +145,17 @@ def prompt_checks(make: Make, shuffled: Collection[str]) -> tuple[Check, ...]:
     """
 
     def labels_change_no_prompt(draft: Draft, inputs: Mapping[str, Any], settings: Any) -> Verdict:
-        """Turning every label round changes no prompt."""
+        """Turning round every example's label, and each held-out one in a history, changes no prompt."""
         examples = inputs["split"].table("examples")
+        train_only = inputs["split"].settings.get("history_from") == "train"
         moved = leaks.moved_by_labels(
             lambda turned: make(inputs, settings, draft.variant, draft.seed, turned),
             examples,
             draft.read("prompts"),
+            inputs["dataset"].table("interactions") if train_only else None,
         )
-        return Verdict(moved.is_empty(), f"{moved.height} prompts change", {"changed": moved.height})
+        words = f"{moved.height} prompts change" + ("" if train_only else leaks.NOT_JUDGED)
+        return Verdict(moved.is_empty(), words, {"changed": moved.height})
 
     def history_is_of_the_past(draft: Draft, inputs: Mapping[str, Any], settings: Any) -> Verdict:
         """Every history item that a prompt shows was used by its user before the prompt's time."""
@@ -173,7 +173,8 @@ def prompt_checks(make: Make, shuffled: Collection[str]) -> tuple[Check, ...]:
     def one_prompt_per_example(draft: Draft, inputs: Mapping[str, Any], settings: Any) -> Verdict:
         """Every example that is asked about has one prompt, with its own user, item and label."""
         keys = ("row", "part", "user", "item", "label")
-        wanted = few_shot(inputs["split"].table("examples"), settings.train_rows, draft.seed).select(keys)
+        examples = inputs["split"].scan("examples").select(keys).collect()
+        wanted = few_shot(examples, settings.train_rows, draft.seed)
         same = wanted.equals(draft.read("prompts").select(keys))
         return Verdict(same, f"{wanted.height} examples", {"examples": wanted.height})
 
@@ -202,7 +203,8 @@ def judge_past(
 ) -> Verdict:
     if draft.variant in shuffled:
         return Verdict(True, "not judged: this control shows histories of others")
-    examples, interactions = inputs["split"].table("examples"), inputs["dataset"].table("interactions")
+    examples = inputs["split"].scan("examples").select("row", "at").collect()
+    interactions = inputs["dataset"].scan("interactions").select("user", "item", "at").collect()
     found = guard(draft.read("prompts"), examples, interactions)
     words = f"{found.height} shown items at fault" + (
         f", first: {found.row(0, named=True)}" if found.height else ""

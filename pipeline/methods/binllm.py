@@ -11,7 +11,8 @@ step two goes on with the same LoRA weights on the full prompt. Shared parts: `p
 Variants: `dotted` (bytes as decimals, 172.16.254.1), `bits` (0 and 1), `codes_only` (no titles, from fresh
 LoRA weights: the paper's BinLLM-IO), `one_step` (dotted, from fresh weights: BinLLM-IT). Controls:
 `without_codes` (step two on the text-only prompt: same start, rows and steps) and `shuffled_codes` (every
-user and item carries the code of another one, the same one in all parts).
+user and item carries the code of one with another code, where not more than half share theirs; the same in all
+parts).
 
 Departures from the paper: any causal language model, not Vicuna-7B; the loss and the score are the lead of
 the yes logit over the no logit (`loss: yes_logit` is the paper's); prompts end in a real line end
@@ -21,11 +22,10 @@ the code: `unkow`). The only prompt file that is shipped speaks of books: the wo
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 import polars as pl
 from pydantic import Field
 
-from pipeline.llm import ranker
+from pipeline.llm import controls, ranker
 from pipeline.llm.load import load_tokenizer
 from pipeline.llm.settings import Prompting, Scoring, Tuning
 from pipeline.schema import Curve, Pairs, Prompts
@@ -65,20 +65,12 @@ def template(variant: str, settings: Prompting) -> Template:
 
 
 def spell(codes: pl.DataFrame, entity: str, variant: str, seed: int) -> dict[int, str]:
-    """Code by user or item, as the variant writes it; another one's for `shuffled_codes`."""
+    """Code by user or item, as the variant writes it; for `shuffled_codes` that of one with another code."""
     chosen = codes.filter(entity=entity).sort("id")
     written = chosen["bits" if variant == "bits" else "dotted"].to_list()
     if variant == "shuffled_codes":
-        written = [written[i] for i in derangement(len(written), seed)]
+        written = [written[i] for i in ranker.donors(written, seed)]
     return dict(zip(chosen["id"].to_list(), written, strict=True))
-
-
-def derangement(n: int, seed: int) -> list[int]:
-    """A random rearrangement of 0..n-1, as one cycle, so that for n > 1 nothing stays where it was."""
-    order = np.random.default_rng(seed).permutation(n)
-    moved = np.empty(n, dtype=np.int64)
-    moved[order] = np.roll(order, 1)
-    return moved.tolist()
 
 
 def code_slots(
@@ -114,7 +106,7 @@ def make_prompts(
     "binllm/prompts",
     settings=Prompting,
     section="methods",
-    version=1,
+    version=2,
     inputs={
         "split": "ctr/split",
         "dataset": "dataset",
@@ -122,7 +114,7 @@ def make_prompts(
         "language_model": "language_model",
     },
     tables={"prompts": Prompts},
-    checks=ranker.prompt_checks(make_prompts, shuffled=()),
+    checks=(*ranker.prompt_checks(make_prompts, shuffled=()), *controls.CONTROL_CHECKS),
     seeded=True,
     variants=VARIANTS,
     default_variants=DEFAULT_VARIANTS,
@@ -139,8 +131,13 @@ def prompts(
 ) -> None:
     """What the language model is asked about each example: titles and the codes of user and item."""
     inputs = {"dataset": dataset, "codes": codes, "language_model": language_model}
-    table = make_prompts(inputs, settings, out.variant, out.seed, split.table("examples"))
+    examples = split.table("examples")
+    table = make_prompts(inputs, settings, out.variant, out.seed, examples)
     ranker.write_prompts(table, template(out.variant, settings).answers, out)
+    if out.variant == "shuffled_codes":
+        own = make_prompts(inputs, settings, "dotted", out.seed, examples)
+        slots = (code_slots(table, codes.table("codes"), v, out.seed) for v in (out.variant, "dotted"))
+        out.metric(**controls.shares_changed(table, own), **controls.slot_shares_changed(*slots))
 
 
 @stage(

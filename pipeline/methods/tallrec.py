@@ -24,7 +24,7 @@ from collections.abc import Mapping
 import polars as pl
 from pydantic import Field
 
-from pipeline.llm import ranker
+from pipeline.llm import controls, ranker
 from pipeline.llm.load import load_tokenizer
 from pipeline.llm.settings import Prompting, Scoring, Tuning
 from pipeline.schema import Curve, Pairs, Prompts
@@ -86,10 +86,10 @@ def make_prompts(
     "tallrec/prompts",
     settings=TallrecPrompts,
     section="methods",
-    version=1,
+    version=2,
     inputs={"split": "ctr/split", "dataset": "dataset", "language_model": "language_model"},
     tables={"prompts": Prompts},
-    checks=ranker.prompt_checks(make_prompts, shuffled=("shuffled_history",)),
+    checks=(*ranker.prompt_checks(make_prompts, shuffled=("shuffled_history",)), *controls.CONTROL_CHECKS),
     seeded=True,
     variants=VARIANTS,
     default_variants=DEFAULT_VARIANTS,
@@ -101,8 +101,12 @@ def prompts(
 ) -> None:
     """What the language model is asked about each example: titles of the user's past, and the target's."""
     inputs = {"dataset": dataset, "language_model": language_model}
-    table = make_prompts(inputs, settings, out.variant, out.seed, split.table("examples"))
+    examples = split.table("examples")
+    table = make_prompts(inputs, settings, out.variant, out.seed, examples)
     ranker.write_prompts(table, template(out.variant, settings).answers, out)
+    if out.variant == "shuffled_history":
+        own = make_prompts(inputs, settings, "titles", out.seed, examples)
+        out.metric(**controls.shares_changed(table, own))
 
 
 @stage(

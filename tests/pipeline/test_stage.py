@@ -137,6 +137,16 @@ def test_a_draft_refuses_a_table_that_breaks_its_schema(draft: Draft) -> None:
         draft.table("codes", pl.DataFrame({"entity": ["user"], "id": [1]}))
 
 
+@pytest.mark.parametrize("kind", ["frame", "query", "frames"])
+def test_a_table_may_come_whole_or_as_a_query_or_in_frames(draft: Draft, kind: str) -> None:
+    rows = {"entity": ["user"] * 3, "id": range(3), "bits": "0", "dotted": "0", "trained": True}
+    whole = pl.DataFrame(rows)
+    draft.table("codes", {"frame": whole, "query": whole.lazy(), "frames": iter([whole[:1], whole[1:]])}[kind])
+    assert draft.read("codes").equals(whole.cast({"id": pl.UInt32}))
+    assert draft.scan("codes").select("id").collect()["id"].to_list() == [0, 1, 2]
+    assert draft.shapes["codes"] == {"rows": 3, "columns": whole.columns}
+
+
 def test_a_draft_refuses_a_table_that_was_not_declared(draft: Draft) -> None:
     with pytest.raises(KeyError, match="surprise"):
         draft.table("surprise", pl.DataFrame())

@@ -17,6 +17,7 @@ from pipeline.collab.labelled import (
     known,
     mean_where_cold,
     part_of,
+    rows_of,
     sigmoid,
     train_and_valid,
 )
@@ -58,6 +59,16 @@ def test_known_are_those_with_training_rows() -> None:
 
 def test_items_seen_in_histories_only_have_a_place_too() -> None:
     assert len(known(examples(HAND, history=(9,))).items) == 10
+
+
+def test_what_baselines_read_of_a_split_is_not_its_histories(tmp_path: Path) -> None:
+    split = store_with(examples(HAND, history=(9,)), tmp_path).get("ctr/split", SPLIT)
+    rows = rows_of(split)
+    assert rows.columns == ["part", "row", "user", "item", "label"]
+    assert rows.equals(split.table("examples").select(rows.columns))
+    whole, scanned = known(split.table("examples")), known(split.scan("examples"))
+    assert [one.tolist() for one in scanned] == [one.tolist() for one in whole]
+    assert len(scanned.items) == 10
 
 
 def test_an_empty_split_knows_nobody() -> None:

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.data import histories
-from pipeline.data.histories import slices, with_histories
+from pipeline.data.histories import Histories, slices
 
 TYPES = {"row": pl.UInt32, "user": pl.UInt32, "item": pl.UInt32, "label": pl.UInt8, "at": pl.Int64}
 
@@ -12,6 +12,13 @@ TYPES = {"row": pl.UInt32, "user": pl.UInt32, "item": pl.UInt32, "label": pl.UIn
 def frame(rows: list[tuple[int, int, int, int]]) -> pl.DataFrame:
     """Rows of (user, item, label, at), numbered as they come."""
     return pl.DataFrame([(i, *row) for i, row in enumerate(rows)], schema=TYPES, orient="row")
+
+
+def with_histories(rows: pl.DataFrame, past: pl.DataFrame, longest: int) -> pl.DataFrame:
+    found = Histories(rows, past, longest)
+    whole = pl.concat(found.beside(rows))
+    assert whole["history"].list.len().to_list() == found.lengths.tolist()
+    return whole
 
 
 def test_a_history_is_what_was_strictly_before_oldest_first() -> None:
@@ -31,6 +38,17 @@ def test_rows_other_than_the_interactions_get_the_past_of_their_moment() -> None
     past = frame([(0, 10, 1, 5), (0, 11, 0, 7)])
     asked = frame([(0, 99, 0, 7)])
     assert with_histories(asked, past, 50)["history"].to_list() == [[10]]
+
+
+def test_rows_of_moments_users_and_times_that_the_past_does_not_know_are_placed_too() -> None:
+    past = frame([(0, 10, 1, 5), (0, 11, 0, 7), (2, 20, 1, 6)])
+    asked = frame([(0, 99, 0, 4), (0, 99, 0, 6), (0, 99, 0, 8), (1, 99, 0, 8), (2, 99, 0, 99), (3, 99, 0, 0)])
+    assert with_histories(asked, past, 50)["history"].to_list() == [[], [10], [10, 11], [], [20], []]
+
+
+def test_without_a_past_every_history_is_empty() -> None:
+    asked = frame([(0, 99, 0, 4), (1, 99, 0, 6)])
+    assert with_histories(asked, frame([]), 50)["history"].to_list() == [[], []]
 
 
 def test_no_rows_have_no_histories() -> None:

@@ -7,6 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from pipeline.data import splits
+from pipeline.data.histories import Histories, slices
 from pipeline.data.splits import (
     SplitError,
     SplitSettings,
@@ -14,6 +16,7 @@ from pipeline.data.splits import (
     examples,
     no_future,
     nothing_lost_or_doubled,
+    past,
     timeline,
     two_classes,
 )
@@ -35,8 +38,10 @@ def interactions(rows: list[tuple], part: str | None = None) -> pl.DataFrame:
 
 
 def split(rows: pl.DataFrame, clock: str = "time", **settings) -> pl.DataFrame:
-    found, _ = examples(rows, SplitSettings(**{**LIKES, **settings}), clock)
-    return Examples.validate(found, cast=True)
+    chosen = SplitSettings(**{**LIKES, **settings})
+    found, known = examples(rows, chosen, clock)
+    whole = pl.concat(Histories(found, past(known, chosen), chosen.history).beside(found))
+    return Examples.validate(whole, cast=True)
 
 
 TEN = [(n % 2, n, 1 + n % 5, 100 + n) for n in range(10)]
@@ -126,6 +131,43 @@ def test_a_drawn_negative_has_the_history_of_its_moment_and_stands_in_none() -> 
         assert history == real[user, at]
 
 
+# --- what histories are made of
+
+
+def by_row(found: pl.DataFrame, column: str = "history") -> dict[int, list[int]]:
+    return dict(found.select("row", column).iter_rows())
+
+
+def test_by_default_a_held_out_row_shows_what_train_holds_and_no_more() -> None:
+    rows = interactions([(0, n, 1 + n % 5, n) for n in range(10)])
+    found = split(rows, valid_share=0.2, test_share=0.3)
+    assert by_row(found)[3] == [0, 1, 2]
+    assert {row: by_row(found)[row] for row in range(5, 10)} == {row: [0, 1, 2, 3, 4] for row in range(5, 10)}
+    assert by_row(found, "history_labels")[9] == [0, 0, 0, 1, 1]
+
+
+def test_any_shows_earlier_held_out_rows_with_their_labels() -> None:
+    rows = interactions([(0, n, 1 + n % 5, n) for n in range(10)])
+    found = split(rows, valid_share=0.2, test_share=0.3, history_from="any")
+    assert by_row(found)[9] == list(range(9))
+    assert by_row(found, "history_labels")[9] == [0, 0, 0, 1, 1, 0, 0, 0, 1]
+
+
+def test_a_published_split_whose_parts_overlap_in_time_shows_train_only_to_train_rows_too() -> None:
+    rows = interactions([(0, n, 5, n) for n in range(6)])
+    parts = pl.Series("part", ["train", "test", "train", "valid", "train", "test"])
+    found = split(rows.with_columns(parts), kind="published")
+    assert by_row(found) == {0: [], 1: [0], 2: [0], 3: [0, 2], 4: [0, 2], 5: [0, 2, 4]}
+
+
+def test_the_shortest_history_counts_what_histories_may_hold() -> None:
+    rows = interactions([(u, i, 5, t) for u, i, _, t in TEN])
+    assert split(rows, min_history=4, valid_share=0.2, test_share=0.3)["part"].to_list() == ["train"] * 5
+    assert split(rows, min_history=3, valid_share=0.2, test_share=0.3).filter(part="test")[
+        "user"
+    ].to_list() == [0]
+
+
 # --- what was seen, and caps
 
 
@@ -139,7 +181,7 @@ def test_seen_counts_are_of_the_train_part_only() -> None:
 
 def test_a_short_history_leaves_valid_and_test_only() -> None:
     rows = interactions([(u, i, 5, t) for u, i, _, t in TEN])
-    found = split(rows, min_history=4, valid_share=0.2, test_share=0.3, history=2)
+    found = split(rows, min_history=4, valid_share=0.2, test_share=0.3, history=2, history_from="any")
     assert found["part"].to_list() == ["train"] * 5 + ["test"] * 2
     assert found["history"].list.len().max() == 2
 
@@ -206,16 +248,19 @@ events = st.lists(
 )
 
 
-@given(events, st.sampled_from(["time", "per_user"]))
-def test_no_interaction_is_lost_or_doubled_and_no_history_holds_the_future(drawn: list, kind: str) -> None:
+@given(events, st.sampled_from(["time", "per_user"]), st.sampled_from(["train", "any"]))
+def test_no_interaction_is_lost_or_doubled_and_no_history_holds_the_future(
+    drawn: list, kind: str, history_from: str
+) -> None:
     rows = interactions(drawn)
     try:
-        found = split(rows, kind=kind)
+        found = split(rows, kind=kind, history_from=history_from, history=100)
     except SplitError:  # too few different times to cut
         return
     keys = ["row", "user", "item", "at"]
     assert found.select(keys).equals(rows.select(keys))
-    uses = {(u, i, t) for u, i, _, t in drawn}
+    allowed = found if history_from == "any" else found.filter(part="train")
+    uses = set(allowed.select("user", "item", "at").iter_rows())
     for user, at, history in found.select("user", "at", "history").iter_rows():
         assert len(history) == sum(u == user and t < at for u, _, t in uses)
         assert all(any((user, item, t) in uses for t in range(at)) for item in history)
@@ -240,19 +285,16 @@ class Planted:
         }
         self.metrics |= metrics
 
-    def read(self, _: str) -> pl.DataFrame:
-        return self.rows
-
-    def table(self, _: str) -> pl.DataFrame:
-        return self.source
+    def scan(self, name: str) -> pl.LazyFrame:
+        return (self.rows if name == "examples" else self.source).lazy()
 
     def judged(self, check, **settings):
         return check(self, {"dataset": self}, SplitSettings(**{**LIKES, **settings}))
 
 
-def planted(change: pl.Expr | None = None, **metrics) -> Planted:
+def planted(change: pl.Expr | None = None, history_from: str = "train", **metrics) -> Planted:
     source = interactions(TEN)
-    rows = split(source, valid_share=0.2, test_share=0.3)
+    rows = split(source, valid_share=0.2, test_share=0.3, history_from=history_from)
     return Planted(rows.with_columns(change) if change is not None else rows, source, **metrics)
 
 
@@ -261,15 +303,43 @@ def at_row(row: int, value: pl.Expr, column: str) -> pl.Expr:
 
 
 def test_sound_examples_pass_every_check() -> None:
-    for check in (no_future, nothing_lost_or_doubled):
-        assert planted().judged(check).passed
+    for history_from in ("train", "any"):
+        good = planted(history_from=history_from)
+        for check in (no_future, nothing_lost_or_doubled):
+            assert good.judged(check, history_from=history_from).passed
+
+
+def test_a_held_out_row_in_a_history_fails_the_check_unless_any_is_allowed() -> None:
+    leaky = planted(history_from="any")
+    verdict = leaky.judged(no_future)
+    assert verdict.description.startswith("3 histories hold an item of that moment or later or outside train")
+    assert leaky.judged(no_future, history_from="any").passed
+    swapped = at_row(9, pl.concat_list(pl.col("history").list.head(1), pl.lit(5, pl.UInt32)), "history")
+    assert not planted(swapped).judged(no_future).passed
+
+
+def test_histories_in_a_split_without_a_train_part_fail_the_check() -> None:
+    nothing = planted(pl.lit("test").alias("part"), history_from="any")
+    assert not nothing.judged(no_future, kind="published").passed
+
+
+def test_of_a_large_train_part_every_so_many_rows_are_looked_at(monkeypatch) -> None:
+    monkeypatch.setattr(splits, "TRAIN_LOOKED_AT", 2)
+    assert planted().judged(no_future).facts == {"histories_looked_at": 3 + 5}
+
+
+def test_pieces_make_no_difference_to_the_check(monkeypatch) -> None:
+    fault = at_row(9, pl.col("history").list.head(1), "history")
+    monkeypatch.setattr(splits, "slices", lambda rows: slices(rows, 4))
+    assert planted().judged(no_future).facts == {"histories_looked_at": 10}
+    assert planted(fault).judged(no_future).description.startswith("1 histories")
 
 
 def test_a_history_with_the_target_itself_fails_the_check() -> None:
     leak = at_row(6, pl.concat_list(pl.col("history").list.head(2), pl.col("item")), "history")
     verdict = planted(leak).judged(no_future)
     assert not verdict.passed
-    assert verdict.description.startswith("1 histories hold an item of the same moment or later")
+    assert verdict.description.startswith("1 histories hold an item of that moment or later")
 
 
 def test_a_history_with_a_later_item_or_another_users_item_fails_the_check() -> None:

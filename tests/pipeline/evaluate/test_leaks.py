@@ -73,3 +73,51 @@ def test_a_row_that_comes_or_goes_with_the_labels_is_found() -> None:
 
     moved = leaks.moved_by_labels(likes_only, EXAMPLES, likes_only(EXAMPLES))
     assert sorted(moved["row"]) == [2, 3, 4]
+
+
+# --- labels that histories show
+
+USED = pl.DataFrame(
+    {"row": range(7), "user": [1, 1, 1, 1, 2, 1, 2], "item": [10, 11, 10, 12, 12, 13, 14]},
+    schema={"row": pl.UInt32, "user": pl.UInt32, "item": pl.UInt32},
+)
+PARTS = pl.Series("part", ["train", "train", "valid", "valid", "train", "test", "test"])
+TYPES = {"history": pl.List(pl.UInt32), "history_labels": pl.List(pl.UInt8)}
+
+
+def shown(*histories: list[int]) -> pl.DataFrame:
+    """Examples of USED with these histories, every item liked."""
+    lists = {"history": list(histories), "history_labels": [[1] * len(one) for one in histories]}
+    return USED.with_columns(PARTS, **{n: pl.Series(v, dtype=TYPES[n]) for n, v in lists.items()}, label=0)
+
+
+HONEST = shown([], [10], [10, 11], [10, 11], [], [10, 11], [12])
+LEAKY = shown([], [10], [10, 11], [10, 11, 10], [], [10, 11, 10, 12], [12])
+
+
+def test_labels_of_train_are_left_in_histories() -> None:
+    assert leaks.with_held_out_turned(HONEST, USED).equals(HONEST)
+
+
+def test_labels_of_held_out_uses_are_turned_a_second_use_of_an_item_too() -> None:
+    turned = leaks.with_held_out_turned(LEAKY, USED)
+    assert turned["history_labels"].to_list() == [[], [1], [1, 1], [1, 1, 0], [], [1, 1, 0, 0], [1]]
+    assert turned.drop("history_labels").equals(LEAKY.drop("history_labels"))
+    assert turned.schema == LEAKY.schema
+
+
+def test_a_drawn_negative_of_train_does_not_make_an_item_one_of_train() -> None:
+    drawn = HONEST.head(1).with_columns(row=pl.lit(99, pl.UInt32), item=pl.lit(12, pl.UInt32))
+    turned = leaks.with_held_out_turned(pl.concat([LEAKY, drawn]), USED)
+    assert turned["history_labels"].to_list()[5] == [1, 1, 0, 0]
+
+
+def tells_likes(examples: pl.DataFrame) -> pl.DataFrame:
+    return examples.select("row", prompt=pl.col("history_labels").list.sum().cast(pl.String))
+
+
+def test_a_prompt_that_shows_a_held_out_label_is_found_where_histories_are_of_train() -> None:
+    moved = leaks.moved_by_labels(tells_likes, LEAKY, tells_likes(LEAKY), USED)
+    assert sorted(moved["row"]) == [3, 5]
+    assert leaks.moved_by_labels(tells_likes, HONEST, tells_likes(HONEST), USED).is_empty()
+    assert leaks.moved_by_labels(tells_likes, LEAKY, tells_likes(LEAKY)).is_empty()

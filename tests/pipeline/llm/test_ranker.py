@@ -16,7 +16,7 @@ from pipeline.llm import ranker
 from pipeline.llm.settings import Prompting
 from pipeline.llm.yes_no import Logits
 from pipeline.methods import tallrec
-from pipeline.stage import Verdict
+from pipeline.stage import Artefact, Verdict
 from tests import toy_ctr
 from tests.tiny_lm import make_tokenizer
 
@@ -109,6 +109,45 @@ def test_a_method_that_reads_labels_is_found(world: World) -> None:
     assert not world.judge("labels_change_no_prompt", peeked, make=peeks).passed
 
 
+def claiming(split: Artefact, history_from: str) -> Artefact:
+    """The split with this setting in its manifest, whatever its histories hold."""
+    return Artefact(split.path, {**split.manifest, "settings": {"history_from": history_from}})
+
+
+def test_a_held_out_label_in_a_prompt_is_found_where_histories_are_of_train(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = world.inputs["split"]  # its histories hold earlier valid and test rows
+    monkeypatch.setitem(world.inputs, "split", claiming(whole, "train"))
+    verdict = world.judge("labels_change_no_prompt", world.prompts())
+    assert not verdict.passed
+    assert verdict.facts["changed"] > 10
+    monkeypatch.setitem(world.inputs, "split", claiming(whole, "any"))
+    allowed = world.judge("labels_change_no_prompt", world.prompts())
+    assert allowed.passed
+    assert "not judged: labels that histories show of earlier held-out rows" in allowed.description
+
+
+def test_histories_of_train_only_pass(world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    split = world.inputs["split"]
+    rows = split.table("examples")
+    train = set(rows.filter(part="train").select("user", "item").iter_rows())
+    kept = [
+        [(i, y) for i, y in zip(items, labels, strict=True) if (user, i) in train]
+        for user, items, labels in rows.select("user", "history", "history_labels").iter_rows()
+    ]
+    lists = {
+        "history": pl.Series([[i for i, _ in one] for one in kept], dtype=pl.List(pl.UInt32)),
+        "history_labels": pl.Series([[y for _, y in one] for one in kept], dtype=pl.List(pl.UInt8)),
+    }
+    rows.with_columns(**lists).write_parquet(tmp_path / "examples.parquet")
+    honest = Artefact(tmp_path, {**split.manifest, "settings": {"history_from": "train"}})
+    monkeypatch.setitem(world.inputs, "split", honest)
+    assert world.judge("labels_change_no_prompt", world.prompts()) == Verdict(
+        True, "0 prompts change", {"changed": 0}
+    )
+
+
 def test_histories_of_others_are_not_judged_as_ones_own(world: World) -> None:
     strange = with_foreign_item(world.prompts())
     assert world.judge("history_is_of_the_past", strange, variant="shuffled_history").passed
@@ -139,6 +178,14 @@ def test_donors_are_other_users_wherever_nobody_owns_more_than_half(users: list[
     assert sorted(taken) == list(range(len(users)))
     if users and max(map(users.count, users)) * 2 <= len(users):
         assert all(users[place] != user for place, user in zip(taken, users, strict=True))
+
+
+@given(st.lists(st.sampled_from("abc"), max_size=20), st.integers(0, 3))
+def test_owners_may_be_words_and_as_few_as_can_be_keep_their_own(owners: list[str], seed: int) -> None:
+    taken = ranker.donors(owners, seed)
+    assert sorted(taken) == list(range(len(owners)))
+    kept = sum(owners[place] == owner for place, owner in zip(taken, owners, strict=True))
+    assert kept == max([0, *(2 * owners.count(owner) - len(owners) for owner in owners)])
 
 
 def test_donors_come_from_the_same_part() -> None:

@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import ClassVar
 
 import polars as pl
 import pytest
 
 from pipeline.evaluate.pointwise import auc
+from pipeline.llm import controls
 from pipeline.methods import binllm
 from pipeline.stage import Artefact
 from tests import toy_ctr
@@ -121,16 +123,34 @@ def test_shuffled_codes_are_the_same_codes_of_others() -> None:
     assert shuffled == binllm.spell(CODES, "user", "shuffled_codes", 3)
 
 
-@pytest.mark.parametrize("n", [2, 3, 10, 101])
-def test_a_derangement_moves_everything(n: int) -> None:
-    moved = binllm.derangement(n, 5)
-    assert sorted(moved) == list(range(n))
-    assert all(place != i for i, place in enumerate(moved))
+def test_shuffled_codes_are_other_codes_even_where_several_share_one() -> None:
+    dotted = ["9"] * 4 + ["1", "2", "3", "4"]
+    cold = pl.DataFrame({"entity": "user", "id": range(8), "bits": "0", "dotted": dotted})
+    plain, shuffled = (binllm.spell(cold, "user", variant, 3) for variant in ("dotted", "shuffled_codes"))
+    assert sorted(plain.values()) == sorted(shuffled.values())
+    assert all(plain[user] != shuffled[user] for user in plain)
 
 
-def test_a_derangement_of_little_is_little() -> None:
-    assert binllm.derangement(1, 0) == [0]
-    assert binllm.derangement(0, 0) == []
+def test_the_control_tells_how_many_codes_it_changed(made: Made) -> None:
+    told = made["binllm/prompts"]["shuffled_codes"]
+    changed = {name: share for name, share in told.metrics.items() if name.endswith("share_changed")}
+    assert changed == {
+        f"{what}share_changed": 1.0 for what in ("", "train_", "valid_", "test_", "user_code_", "item_code_")
+    }
+    assert told.manifest["checks"]["prompts_really_change"]["passed"]
+    assert "share_changed" not in made["binllm/prompts"]["dotted"].metrics
+
+
+def test_a_shuffle_of_codes_that_are_all_alike_is_told(made: Made, examples: pl.DataFrame) -> None:
+    own_code = pl.when(entity="item").then("dotted")
+    alike = (
+        made["binary_codes"]["default"].table("codes").with_columns(dotted=own_code.otherwise(pl.lit("0.1")))
+    )
+    own, shuffled = (binllm.code_slots(examples, alike, v, 1) for v in ("dotted", "shuffled_codes"))
+    shares = controls.slot_shares_changed(shuffled, own)
+    assert shares == {"user_code_share_changed": 0.0, "item_code_share_changed": 1.0}
+    draft = SimpleNamespace(metrics=shares)
+    assert not controls.prompts_really_change(draft, {}, None).passed  # type: ignore[arg-type]
 
 
 def test_two_step_variants_start_from_the_first_steps_weights(made: Made, tmp_path: Path) -> None:

@@ -130,6 +130,24 @@ def test_shuffled_histories_are_those_of_others(
     assert moved.height > 0
 
 
+def test_the_control_tells_how_many_prompts_it_changed(prompted: Mapping[str, Artefact]) -> None:
+    own, others = (prompted[v].table("prompts")["prompt"] for v in ("titles", "shuffled_history"))
+    told = prompted["shuffled_history"].metrics
+    assert told["share_changed"] == pytest.approx((own != others).mean(), abs=1e-6)
+    assert told["share_changed"] > 0.4
+    assert "share_changed" not in prompted["titles"].metrics
+
+
+def test_a_shuffle_of_histories_that_are_all_empty_is_told(tmp_path: Path) -> None:
+    methods = {"tallrec": {"variants": ["shuffled_history"], "prompts": {"train_rows": 9, "history": 0}}}
+    made = toy_ctr.make(tmp_path, ("tallrec/prompts",), methods=methods)
+    void = made["tallrec/prompts"]["shuffled_history"]
+    assert toy_ctr.failed(void) == {
+        "prompts_really_change": "changed by the shuffle: all 0%, train 0%, valid 0%, test 0%"
+    }
+    assert not void.manifest["checks"]["prompts_really_change"]["blocking"]
+
+
 def test_without_history_shows_none(prompted: Mapping[str, Artefact]) -> None:
     assert prompted["without_history"].table("prompts")["items_shown"].max() == 0
 
