@@ -81,10 +81,12 @@ def test_what_fills_the_end_is_never_looked_at(reader: Reader, monkeypatch: pyte
     prompts = some_prompts(6)
     before = score(reader, prompts, ANSWERS, 100_000)
 
+    pad = yes_no.pad
+
     def pad_with_something_else(given, device):
-        block = torch.full((len(given), max(map(len, given))), 399)
+        block = pad(given, device)
         for row, ids in zip(block, given, strict=True):
-            row[: len(ids)] = torch.tensor(ids)
+            row[len(ids) :] = 399
         return block
 
     monkeypatch.setattr(yes_no, "pad", pad_with_something_else)
