@@ -69,7 +69,7 @@ def refuse(cells: Sequence[Planned], store: Store) -> None:
 
 
 def make(planned: Planned, study: Study, context: dg.AssetExecutionContext) -> Made:
-    away = study.budget.place == "process" and planned.stage.needs == "gpu"
+    away = study.budget.place == "process" and planned.stage.heavy
     artefact, hit = run_in_child(planned.spec, context) if away else run(planned.spec)
     return Made(planned, artefact, hit)
 
