@@ -95,15 +95,19 @@ def execute(project: Project, study: str, chosen: list[str], due: set[str]) -> N
     """Run what is due, and what Dagster marks, a line each; then show what came of it."""
     from assets.definitions import define
     from assets.engine import declare, runs
+    from assets.engine.connections import held
+    from assets.engine.materialise import catch_up
 
     definitions = define(project, declare.discover())
     with runs.instance(project, capture=False) as on:
         for dead in runs.bury(on):
             out.print(f"[dim]run {dead[:8]} had died; it is marked as failed[/dim]")
-        marked = runs.unsynced(definitions, on, study, chosen)
-        names = [name for name in chosen if name in due or name in marked]
-        names += ["warehouse"] if names and "warehouse" in chosen and "warehouse" not in names else []
-        happenings = list(told(runs.drive(definitions, on, study, names))) if names else []
+        with held(on):
+            marked = runs.unsynced(definitions, on, study, chosen)
+            names = [name for name in chosen if name in due or name in marked]
+            names += ["warehouse"] if names and "warehouse" in chosen and "warehouse" not in names else []
+            happenings = list(told(runs.drive(definitions, on, study, names))) if names else []
+        catch_up(project)
     computed = sum(h.kind == "made" and h.facts.get("computed", 0) > 0 for h in happenings)
     out.print(f"{computed} of {len(chosen)} assets computed, {len(chosen) - len(names)} already up to date\n")
     failed = [h for h in happenings if h.kind == "failed"]
