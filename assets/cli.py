@@ -95,20 +95,27 @@ def execute(project: Project, study: str, chosen: list[str], due: set[str]) -> N
     """Run what is due, and what Dagster marks, a line each; then show what came of it."""
     from assets.definitions import define
     from assets.engine import declare, runs
+    from assets.engine.connections import held
+    from assets.engine.materialise import catch_up
 
     definitions = define(project, declare.discover())
     with runs.instance(project, capture=False) as on:
         for dead in runs.bury(on):
             out.print(f"[dim]run {dead[:8]} had died; it is marked as failed[/dim]")
-        marked = runs.unsynced(definitions, on, study, chosen)
-        names = [name for name in chosen if name in due or name in marked]
-        names += ["warehouse"] if names and "warehouse" in chosen and "warehouse" not in names else []
-        happenings = list(told(runs.drive(definitions, on, study, names))) if names else []
+        with held(on):
+            marked = runs.unsynced(definitions, on, study, chosen)
+            names = [name for name in chosen if name in due or name in marked]
+            names += ["warehouse"] if names and "warehouse" in chosen and "warehouse" not in names else []
+            happenings = list(told(runs.drive(definitions, on, study, names))) if names else []
+        catch_up(project)
     computed = sum(h.kind == "made" and h.facts.get("computed", 0) > 0 for h in happenings)
     out.print(f"{computed} of {len(chosen)} assets computed, {len(chosen) - len(names)} already up to date\n")
-    show_results(project, study)
-    if any(h.kind == "failed" for h in happenings):
+    failed = [h for h in happenings if h.kind == "failed"]
+    if failed:
+        ended = {h.asset for h in happenings if h.kind in ("made", "failed")}
+        show_failure(failed, [name for name in names if name not in ended], study)
         raise typer.Exit(1)
+    show_results(project, study)
 
 
 def told(happenings: "Iterator[Happening]") -> "Iterator[Happening]":
@@ -135,20 +142,45 @@ def tell(happening: "Happening") -> None:
         out.print(f"[dim]- {name:<24} not run[/dim]", highlight=False)
 
 
+def show_failure(failed: "list[Happening]", skipped: list[str], study: str) -> None:
+    """What failed and what was not run for it; no figures, as they would be of an earlier run."""
+    for happening in failed:
+        text = escape(happening.text)
+        out.print(f"[red]failed:[/red] {happening.asset}: {text}", highlight=False, soft_wrap=True)
+    if skipped:
+        out.print(f"not run:   {', '.join(skipped)}", highlight=False, soft_wrap=True)
+    out.print(f"what was finished is kept; where it stands: interlingua status {study}", highlight=False)
+
+
 def show_results(project: Project, study: str) -> None:
-    """Leaderboard, and where the rest is."""
+    """Leaderboard, and where the rest is; what is not up to date says so."""
+    behind = not_fresh(project, study)
     board = terminal.leaderboard(project.store, study)
     if board is not None:
         out.print(board)
+        if "ctr/leaderboard" in behind:
+            out.print(
+                f"[yellow]of an earlier run[/yellow]: {escape(behind['ctr/leaderboard'])}", highlight=False
+            )
     page = project.page(study, "report.html")
     if page.exists():
-        out.print(f"\nreport     {page}", highlight=False, soft_wrap=True)
+        earlier = f"   (of an earlier run: {escape(behind['report'])})" if "report" in behind else ""
+        out.print(f"\nreport     {page}{earlier}", highlight=False, soft_wrap=True)
     out.print(
         f'warehouse  {project.catalogue}   (interlingua sql "from leaderboard")',
         highlight=False,
         soft_wrap=True,
     )
     out.print("UI         interlingua ui", highlight=False)
+
+
+def not_fresh(project: Project, study: str) -> dict[str, str]:
+    """Asset -> why it is not up to date."""
+    from assets.engine import declare
+
+    plan = studies.load(studies.find(project.root, study))
+    statuses = declare.graph().status(plan, project.store, project.root)
+    return {s.planned.stage.name: s.why for s in statuses if s.state != "fresh"}
 
 
 @app.command(epilog="Example: interlingua status quickstart")

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from pipeline.stage import Every, Pinned, Source, Spec, Stage, fingerprint
 from pipeline.store import Artefact, Store
-from pipeline.study import Study, StudyError, explain, nearest
+from pipeline.study import Study, StudyError, explain, nearest, repeated
 
 SECTIONS = ("data", "models", "methods", "evaluate")
 Cell = Mapping[str, Any]
@@ -98,10 +98,11 @@ class Graph:
     def check(self, study: Study) -> None:
         """Raise StudyError for any section key or setting that no stage knows."""
         for section in SECTIONS:
-            self.check_keys(getattr(study, section), self.tree(section), f"study {study.name}: {section}")
+            self.check_keys(getattr(study, section), self.tree(section), f"{study.file}: {section}")
+        for method in study.methods:
+            self.check_variants(method, study)
         for stage in self.order:
             self.settings(stage, study)
-            self.variants(stage, study)
 
     def tree(self, section: str) -> dict[str, Any]:
         """The keys a section may hold: names of stages, by their parts."""
@@ -134,20 +135,33 @@ class Graph:
         try:
             return stage.settings.model_validate({**shared, **(written or {})}).model_dump(mode="json")
         except ValidationError as error:
-            where = f"study {study.name}: {stage.section}.{stage.name.replace('/', '.')}"
-            raise StudyError(explain(error, where, stage.settings)) from error
+            raise StudyError(explain(error, f"{study.file}: {stage.key}", stage.settings)) from error
 
     def variants(self, stage: Stage, study: Study) -> tuple[str, ...]:
-        """The variants that the study asks for. Raises StudyError for one that the stage does not know."""
+        """The variants that the study asks for, the stage's own choice where it names none."""
         written = (study.methods.get(stage.method or "") or {}).get("variants")
-        asked = tuple(written or stage.default_variants or stage.variants)
-        for variant in asked if stage.variants else ():
-            if variant not in stage.variants:
-                raise StudyError(
-                    f"study {study.name}: methods.{stage.method}.variants: "
-                    f"unknown variant {variant!r}{nearest(variant, stage.variants)}"
-                )
-        return asked
+        return tuple(stage.default_variants or stage.variants) if written is None else tuple(written)
+
+    def check_variants(self, method: str, study: Study) -> None:
+        """Raise StudyError where a method's list of variants is empty, repeats one, or names an unknown one."""
+        written = (study.methods.get(method) or {}).get("variants")
+        if written is None:
+            return
+        where = f"{study.file}: methods.{method}.variants"
+        several = [set(stage.variants) for stage in self.order if stage.method == method and stage.variants]
+        known = set.intersection(*several) if several else set()
+        if not known:
+            raise StudyError(f"{where}: {method} has no variants: leave the key out")
+        if not written:
+            raise StudyError(
+                f"{where}: the list is empty: leave the key out for the default, or name some of "
+                f"{', '.join(sorted(known))}; to switch the method off, leave out methods.{method}"
+            )
+        for variant in written:
+            if str(variant) not in known:
+                raise StudyError(f"{where}: unknown variant {variant!r}{nearest(variant, known)}")
+        if again := repeated(written):
+            raise StudyError(f"{where}: {again[0]!r} is there twice")
 
     def cells(self, stage: Stage, study: Study) -> list[Cell]:
         """One cell per variant and seed that the stage has."""
@@ -164,11 +178,22 @@ class Graph:
         for stage in self.order:
             cells = self.cells(stage, study)
             settings = self.settings(stage, study)
-            outside = (
-                stage.outside(stage.settings.model_validate(settings), root) if cells and stage.outside else {}
-            )
+            outside = self.outside(stage, study, settings, root) if cells else {}
             made[stage.name] = [self.cell(stage, study, c, settings, outside, made, store, root) for c in cells]
         return [planned for stage in self.order for planned in made[stage.name]]
+
+    def outside(self, stage: Stage, study: Study, settings: Mapping[str, Any], root: Path) -> Mapping[str, Any]:
+        """Facts of the world that decide the stage's result. Raises StudyError where they cannot be had."""
+        if stage.outside is None:
+            return {}
+        try:
+            return stage.outside(stage.settings.model_validate(settings), root)
+        except StudyError as error:
+            raise StudyError(f"{study.file}: {stage.key}: {error}") from error
+
+    def threads(self, stage: Stage, study: Study) -> int | None:
+        """The threads that the study asks for, of a heavy stage; None for all cores and for light stages."""
+        return study.budget.threads if stage.heavy else None
 
     def cell(
         self,
@@ -182,6 +207,7 @@ class Graph:
         root: Path,
     ) -> Planned:
         inputs = {name: self.resolve(stage, source, cell, study, made) for name, source in stage.inputs.items()}
+        threads = self.threads(stage, study)
         spec = Spec(
             reference=stage.reference,
             stage=stage.name,
@@ -189,10 +215,11 @@ class Graph:
             cell=cell,
             settings=settings,
             inputs=inputs,
-            fingerprint=fingerprint(stage, settings, cell, inputs, outside),
+            fingerprint=fingerprint(stage, settings, cell, inputs, outside, threads),
             store=str(store.root),
             root=str(root),
-            threads=study.budget.threads,
+            threads=threads,
+            outside=outside,
         )
         return Planned(stage, spec)
 
@@ -217,7 +244,7 @@ class Graph:
         found = [p for p in found if all(p.cell.get(axis) == value for axis, value in fixed.items())]
         if not found:
             raise StudyError(
-                f"study {study.name}: {stage.name} starts from {parent.name}"
+                f"{study.file}: {stage.name} starts from {parent.name}"
                 + (f", variant {fixed['variant']!r}" if "variant" in fixed else "")
                 + f": add it under methods.{parent.method}"
             )
@@ -265,6 +292,10 @@ def difference(planned: Planned, old: Artefact) -> str:
         before, after = was["settings"].get(key), now.settings.get(key)
         if before != after:
             reasons.append(f"{key} {json.dumps(before)} -> {json.dumps(after)}")
+    if was["environment"]["threads"] != now.threads and planned.stage.heavy:
+        reasons.append(f"threads {was['environment']['threads']} -> {now.threads}")
+    before, after = was.get("outside", {}), now.outside
+    reasons += [f"{key} changed" for key in sorted({*before, *after}) if before.get(key) != after.get(key)]
     known = {source["fingerprint"] for source in was["made_from"]}
     changed = {
         source.stage
@@ -273,7 +304,7 @@ def difference(planned: Planned, old: Artefact) -> str:
         if source.fingerprint not in known
     }
     reasons += [f"{name} changed" for name in sorted(changed)]
-    return "; ".join(reasons) or "the source changed"
+    return "; ".join(reasons) or "made under other rules of identity"
 
 
 def identity(planned: Iterable[Planned]) -> str:

@@ -98,14 +98,14 @@ class Pairs(Table):
 
 class UserVectors(Table):
     grain: ClassVar[str] = "one user's learnt vector"
-    user = dy.UInt32(primary_key=True)
+    user = dy.UInt32(primary_key=True, description="dense user")
     vector = dy.List(dy.Float32(), description="learnt vector; the mean vector for users without training rows")
     trained = dy.Bool(description="false where the mean vector stands in")
 
 
 class ItemVectors(Table):
     grain: ClassVar[str] = "one item's learnt vector"
-    item = dy.UInt32(primary_key=True)
+    item = dy.UInt32(primary_key=True, description="dense item")
     vector = dy.List(dy.Float32(), description="learnt vector; the mean vector for items without training rows")
     trained = dy.Bool(description="false where the mean vector stands in")
 
@@ -138,7 +138,7 @@ class Curve(Table):
     phase = dy.String(description="name of the training phase")
     step = dy.UInt32(description="optimiser steps (or epochs, see the stage) so far")
     metric = dy.String(description="what was measured, e.g. train_loss, valid_auc")
-    value = dy.Float64()
+    value = dy.Float64(description="what it was then")
 
 
 class Search(Table):
@@ -152,12 +152,12 @@ class Search(Table):
 
 class UserMetrics(Table):
     grain: ClassVar[str] = "one user's figures for a method, variant, seed and part"
-    track = dy.String()
-    method = dy.String()
-    variant = dy.String()
-    seed = dy.UInt32()
+    track = dy.String(description="evaluation task, here ctr")
+    method = dy.String(description="method or baseline")
+    variant = dy.String(description="named form of the method or control; `default` where it has one form")
+    seed = dy.UInt32(description="seed of the run")
     part = dy.String(description="valid or test")
-    user = dy.UInt32()
+    user = dy.UInt32(description="dense user")
     rows = dy.UInt32(description="scored examples of this user")
     positives = dy.UInt32(description="of them liked")
     auc = dy.Float64(nullable=True, description="null where the user has one class only")
@@ -167,10 +167,10 @@ class UserMetrics(Table):
 
 class Leaderboard(Table):
     grain: ClassVar[str] = "one metric of a method and variant on one part"
-    track = dy.String()
-    method = dy.String()
-    variant = dy.String()
-    part = dy.String()
+    track = dy.String(description="evaluation task, here ctr")
+    method = dy.String(description="method or baseline")
+    variant = dy.String(description="named form of the method or control; `default` where it has one form")
+    part = dy.String(description="valid or test")
     metric = dy.String(description="auc, uauc, uauc_weighted, log_loss or accuracy")
     value = dy.Float64(description="mean over seeds")
     low = dy.Float64(description="2.5 % bootstrap bound over users")
@@ -184,22 +184,22 @@ class Leaderboard(Table):
 
 class Comparisons(Table):
     grain: ClassVar[str] = "one paired test between two methods on one metric, test part"
-    track = dy.String()
+    track = dy.String(description="evaluation task, here ctr")
     question = dy.String(
         description="baseline: against the best baseline by validation; control: against own control"
     )
-    method = dy.String()
-    variant = dy.String()
-    versus_method = dy.String()
-    versus_variant = dy.String()
-    metric = dy.String()
+    method = dy.String(description="method or baseline")
+    variant = dy.String(description="named form of the method or control; `default` where it has one form")
+    versus_method = dy.String(description="what it is compared with")
+    versus_variant = dy.String(description="its variant")
+    metric = dy.String(description="auc, uauc, uauc_weighted, log_loss or accuracy")
     difference = dy.Float64(description="method minus versus")
     low = dy.Float64(description="2.5 % bound of the paired bootstrap over users")
     high = dy.Float64(description="97.5 % bound")
     p = dy.Float64(description="two-sided p-value of the paired test")
     p_holm = dy.Float64(description="after Holm's correction over one question and metric")
     effect = dy.Float64(nullable=True, description="mean over standard deviation of the per-user differences")
-    users = dy.UInt32()
+    users = dy.UInt32(description="users that count in this metric")
 
 
 def empty(schema: type[dy.Schema]) -> pl.DataFrame:

@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from traceback import walk_tb
 from typing import TYPE_CHECKING, Any, Literal
 
 import dataframely as dy
@@ -28,6 +29,7 @@ from pydantic import BaseModel, ConfigDict
 from pipeline import pieces
 from pipeline.schema import Table
 from pipeline.store import Artefact, Store
+from pipeline.study import StudyError, written_in
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -104,7 +106,7 @@ class Stage:
     default_variants: tuple[str, ...] = ()
     predicts: Literal["pairs", "rankings", "ratings", "texts"] | None = None
     controls: tuple[str, ...] = ()
-    needs: Literal["light", "gpu", "chat"] = "light"
+    needs: Literal["light", "heavy", "gpu", "chat"] = "light"
     shared: Mapping[str, str] = field(default_factory=dict)
     outside: Callable[[Any, Path], Mapping[str, Any]] | None = None
     measured: bool = False
@@ -113,6 +115,16 @@ class Stage:
     def method(self) -> str | None:
         """The method this stage belongs to, None for stages that all share."""
         return self.name.split("/")[0] if self.section == "methods" else None
+
+    @property
+    def key(self) -> str:
+        """Where a study sets it: `methods.binllm.adapter`."""
+        return f"{self.section}.{self.name.replace('/', '.')}"
+
+    @property
+    def heavy(self) -> bool:
+        """Whether it computes long enough for a process, a pool and a number of threads of its own."""
+        return self.needs in ("heavy", "gpu")
 
     @property
     def reference(self) -> str:
@@ -136,7 +148,8 @@ def stage(name: str, **facts: Any) -> Callable[[Callable[..., None]], Stage]:
     inputs: parameter -> stage name, `Pinned` or `Every`; tables: name -> schema.
     seeded: one artefact per seed of the study; variants: one per variant that the study asks for.
     predicts: the kind of predictions it ends in; controls: those of its variants that only test a claim.
-    needs: what must be there to run it; a `gpu` stage is heavy and takes the pool of devices.
+    needs: `light`; `heavy`: long on the processor, with a process and threads of its own; `gpu`: heavy, and on
+    an accelerator where there is one; `chat`: an endpoint.
     shared: settings taken from elsewhere in the study unless given: field -> dotted path.
     outside: facts of the world that belong to the identity, as the hash of a local file.
     measured: holds seconds or the like, so two runs are not equal bit for bit.
@@ -170,6 +183,7 @@ class Spec:
     store: str
     root: str
     threads: int | None = None
+    outside: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> str:
         return json.dumps(self, default=lambda part: part.__dict__)
@@ -190,8 +204,14 @@ def fingerprint(
     cell: Mapping[str, Any],
     inputs: Mapping[str, Source | tuple[Source, ...]],
     outside: Mapping[str, Any],
+    threads: int | None = None,
 ) -> str:
-    """Identity of an artefact: 32 hex digits over all that decides what is in it."""
+    """Identity of an artefact: 32 hex digits over all that a study decides of what is in it.
+
+    threads: those that the study asks for, of a heavy stage. What a machine decides (its device, the precision
+    that `auto` comes to, its cores where no number is asked for) is measured and shown, and no part of it: an
+    artefact carried to another machine is the one that was made.
+    """
     sources = {
         name: one.fingerprint if isinstance(one, Source) else [each.fingerprint for each in one]
         for name, one in inputs.items()
@@ -204,6 +224,7 @@ def fingerprint(
         "cell": cell,
         "inputs": sources,
         "outside": outside,
+        **({} if threads is None else {"threads": threads}),
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
 
@@ -282,7 +303,7 @@ class Draft:
 
 
 class StageFailed(RuntimeError):
-    """A stage raised; the message names the stage and its cell."""
+    """A stage raised; the message names the stage and its cell, or the study's file and key at fault."""
 
 
 def run(spec: Spec) -> tuple[Artefact, bool]:
@@ -308,13 +329,12 @@ def make(spec: Spec, store: Store, work: Path) -> Artefact:
     inputs = {name: load(store, source) for name, source in spec.inputs.items()}
     settings = stage.settings.model_validate(dict(spec.settings))
     draft = Draft(store.draft(work), stage, spec, work / "checkpoints")
-    with threads(spec.threads, stage.needs), watch() as measured:
+    with threads(spec.threads), watch(stage) as measured:
         try:
             stage.function(**inputs, settings=settings, out=draft)
             verdicts = {check.name: judge(check, draft, inputs, settings) for check in stage.checks}
         except Exception as error:
-            cell = ", ".join(f"{k} {v}" for k, v in spec.cell.items())
-            raise StageFailed(f"{spec.stage} ({cell or 'one cell'}) of study {spec.study}: {error}") from error
+            raise StageFailed(blame(error, stage, spec)) from error
     manifest = {
         "format": FORMAT,
         "stage": stage.name,
@@ -325,6 +345,7 @@ def make(spec: Spec, store: Store, work: Path) -> Artefact:
         "cell": dict(spec.cell),
         "settings": dict(spec.settings),
         "made_from": [source.__dict__ for source in flat(spec.inputs)],
+        "outside": dict(spec.outside),
         "files": describe_files(draft.path),
         "tables": draft.shapes,
         "metrics": draft.metrics,
@@ -333,6 +354,22 @@ def make(spec: Spec, store: Store, work: Path) -> Artefact:
         "measured": {**measured, **draft.measured},
     }
     return store.commit(draft.path, manifest)
+
+
+def blame(error: Exception, stage: Stage, spec: Spec) -> str:
+    """What went wrong and where: the key of the study for a fault of its own, else the line that raised."""
+    if isinstance(error, StudyError):
+        return f"{written_in(spec.study)}: {stage.key}: {error}"
+    cell = ", ".join(f"{name} {value}" for name, value in spec.cell.items())
+    return f"{spec.stage} ({cell or 'one cell'}) of study {spec.study}: {error} ({raised(error, stage)})"
+
+
+def raised(error: Exception, stage: Stage) -> str:
+    """`ValueError in pipeline.llm.tune, line 12`: the innermost line that is not a library's."""
+    ours = {"pipeline", stage.function.__module__.split(".")[0]}
+    frames = [(frame.f_globals.get("__name__", ""), line) for frame, line in walk_tb(error.__traceback__)]
+    module, line = [frame for frame in frames if frame[0].split(".")[0] in ours][-1]
+    return f"{type(error).__name__} in {module}, line {line}"
 
 
 def judge(check: Check, draft: Draft, inputs: Mapping[str, Input], settings: Settings) -> dict[str, Any]:
@@ -384,9 +421,9 @@ def installed(name: str) -> str | None:
 
 
 @contextmanager
-def threads(count: int | None, needs: str) -> Iterator[None]:
-    """Bound torch's threads while a heavy stage runs; a light one never imports torch."""
-    if needs != "gpu" or count is None:
+def threads(count: int | None) -> Iterator[None]:
+    """Bound torch's threads while a heavy stage runs; a light one has no number and never imports torch."""
+    if count is None:
         yield
         return
     import torch
@@ -399,16 +436,15 @@ def threads(count: int | None, needs: str) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def reset_gpu_peak() -> None:
-    """Forget the memory that stages before this one took on an accelerator."""
+def accelerator() -> Any:
+    """torch.cuda where torch is loaded and has a device, else None."""
     torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
+    return torch.cuda if torch is not None and torch.cuda.is_available() else None
 
 
 @contextmanager
-def watch() -> Iterator[dict[str, Any]]:
-    """Measure wall seconds, processor seconds and peak memory (MB, sampled) of the body."""
+def watch(stage: Stage) -> Iterator[dict[str, Any]]:
+    """Measure wall seconds, processor seconds, peak memory (MB, sampled) and the machine's part in the body."""
     import psutil
 
     process, done = psutil.Process(), threading.Event()
@@ -421,7 +457,8 @@ def watch() -> Iterator[dict[str, Any]]:
 
     sampler = threading.Thread(target=sample, daemon=True)
     facts: dict[str, Any] = {"started": time.time()}
-    reset_gpu_peak()
+    if cuda := accelerator():
+        cuda.reset_peak_memory_stats()  # forget what stages before this one took
     wall, cpu = time.perf_counter(), time.process_time()
     sampler.start()
     try:
@@ -432,9 +469,19 @@ def watch() -> Iterator[dict[str, Any]]:
         facts["seconds"] = round(time.perf_counter() - wall, 3)
         facts["cpu_seconds"] = round(time.process_time() - cpu, 3)
         facts["peak_memory_mb"] = round(peak / 2**20, 1)
-        torch = sys.modules.get("torch")
-        if torch is not None and torch.cuda.is_available():
-            facts["device"] = torch.cuda.get_device_name()
-            facts["peak_gpu_memory_mb"] = round(torch.cuda.max_memory_allocated() / 2**20, 1)
-        else:
-            facts["device"] = "cpu"
+        facts.update(computed_on(stage))
+
+
+def computed_on(stage: Stage) -> dict[str, Any]:
+    """Where and how the stage computed. Only a `gpu` stage uses an accelerator, only heavy ones use torch.
+
+    A stage that holds weights in another precision says so itself (`Draft.measure`).
+    """
+    cuda = accelerator() if stage.needs == "gpu" else None
+    facts: dict[str, Any] = {"device": cuda.get_device_name() if cuda else "cpu"}
+    if cuda:
+        facts["peak_gpu_memory_mb"] = round(cuda.max_memory_allocated() / 2**20, 1)
+    torch = sys.modules.get("torch")
+    if stage.heavy and torch is not None:
+        facts |= {"threads": torch.get_num_threads(), "dtype": str(torch.get_default_dtype())[6:]}
+    return facts

@@ -146,12 +146,11 @@ class Store:
 
     def commit(self, draft: Path, manifest: Mapping[str, Any]) -> Artefact:
         """Sync the draft, write its manifest last, rename it into place, drop its checkpoints."""
-        for file in (f for f in draft.rglob("*") if f.is_file()):
-            sync(file)
-        write_atomic(draft / MANIFEST, json.dumps(manifest, indent=1, sort_keys=True))
-        sync_folder(draft)
+        for path in draft.rglob("*"):
+            sync_folder(path) if path.is_dir() else sync(path)
+        write_atomic(draft / MANIFEST, json.dumps(manifest, indent=1, sort_keys=True))  # syncs the draft too
         final = self.place(manifest["stage"], manifest["fingerprint"])
-        final.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(final.parent)
         if final.exists():  # a broken folder: `find` refused it, so it may go
             shutil.rmtree(final)
         os.rename(draft, final)
@@ -233,6 +232,14 @@ def write_atomic(path: Path, text: str) -> None:
     finally:
         beside.unlink(missing_ok=True)
     sync_folder(path.parent)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, each named on disk in the one that holds it."""
+    if not folder.exists():
+        make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        sync_folder(folder.parent)
 
 
 def sync(file: Path) -> None:

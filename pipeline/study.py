@@ -5,17 +5,25 @@
 The file is strict: an unknown key is an error that names the nearest known key.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from pipeline.redact import redact
 
 
 class StudyError(ValueError):
-    """A study that cannot be run as written; the message says where and what to write instead."""
+    """A study that cannot be run as written; the message says where and what to write instead.
+
+    Addresses in it are shown without their secrets, wherever the message goes.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(redact(message))
 
 
 class Words(BaseModel):
@@ -39,7 +47,10 @@ class Budget(BaseModel):
         description="here: in the run's own process; process: each heavy stage in a child process",
     )
     threads: int | None = Field(
-        default=None, ge=1, description="torch threads of a stage; all cores where absent"
+        default=None,
+        ge=1,
+        description="torch threads of a heavy stage; all cores where absent. Part of its identity: the last "
+        "bits depend on it",
     )
 
 
@@ -62,6 +73,18 @@ class Study(BaseModel):
     )
     budget: Budget = Budget()
 
+    @field_validator("seeds")
+    @classmethod
+    def seeds_differ(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        if again := repeated(seeds):
+            raise ValueError(f"{again[0]} is there twice; a run repeated with one seed says nothing new")
+        return seeds
+
+    @property
+    def file(self) -> str:
+        """The file that a person edits, from the project's root."""
+        return written_in(self.name)
+
 
 def load(file: Path) -> Study:
     """Read a study file. Raises StudyError with the file and the key at fault."""
@@ -82,9 +105,19 @@ def without_empty(written: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in written.items() if value is not None}
 
 
+def written_in(name: str) -> str:
+    """The file of a study, from the project's root."""
+    return f"studies/{name}.yaml"
+
+
+def repeated(values: Sequence[Any]) -> list[Any]:
+    """Values that stand further on in the list than for the first time."""
+    return [value for place, value in enumerate(values) if value in values[:place]]
+
+
 def find(root: Path, name: str) -> Path:
     """The file of a study by name. Raises StudyError that names the nearest one there is."""
-    file = root / "studies" / f"{name}.yaml"
+    file = root / written_in(name)
     if not file.exists():
         raise StudyError(f"no study {name!r} in {file.parent}{nearest(name, names(root))}")
     return file

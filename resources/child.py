@@ -1,11 +1,13 @@
 """Run a spec in a child process through Dagster Pipes: a native crash ends one asset, not the run."""
 
+import json
 import os
 import signal
 import sys
 import tempfile
 import warnings
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 from dagster._core.errors import DagsterPipesExecutionError
@@ -30,13 +32,19 @@ def run_in_child(spec: Spec, context: dg.AssetExecutionContext) -> tuple[Artefac
     client = dg.PipesSubprocessClient(env={"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)})
     with tempfile.TemporaryDirectory(prefix="interlingua-") as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore", dg.PreviewWarning)  # of Dagster's, about its own parts
-        note = Path(folder) / "note.txt"
+        note = Path(folder) / "note.json"
         extras = {"spec": spec.to_json(), "note": str(note)}
         try:
             client.run(command=COMMAND, context=context.op_execution_context, extras=extras)
         except DagsterPipesExecutionError as error:
-            raise StageFailed(note.read_text() if note.exists() else death(spec, error)) from None
-    return store.get(spec.stage, spec.fingerprint), False
+            raise StageFailed(read(note)["failed"] if note.exists() else death(spec, error)) from None
+        hit = read(note)["hit"]  # another run may have made it while the child waited
+    return store.get(spec.stage, spec.fingerprint), hit
+
+
+def read(note: Path) -> dict[str, Any]:
+    """What the child wrote down of how it went: `failed` with a reason, or whether it was a `hit`."""
+    return json.loads(note.read_text())
 
 
 def death(spec: Spec, error: DagsterPipesExecutionError) -> str:

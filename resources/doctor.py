@@ -22,6 +22,7 @@ import yaml
 
 from pipeline import study as studies
 from pipeline.data.sources import scheme
+from pipeline.redact import redact
 from resources.project import Project
 
 GIB = 2**30
@@ -148,9 +149,9 @@ def source(what: str, places: Sequence[str], project: Project) -> Finding:
     """The first location that is here or answers."""
     for place in places:
         if there(place, project.root):
-            return Finding(what, "good", place)
+            return Finding(what, "good", redact(place))
     mend = "check the path, the network, or pip's settings; or name another location in the study"
-    return Finding(what, "note", f"not to be had: {', '.join(places)}", mend)
+    return Finding(what, "note", redact(f"not to be had: {', '.join(places)}"), mend)
 
 
 def there(place: str, root: Path) -> bool:

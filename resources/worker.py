@@ -5,6 +5,7 @@
 The artefact goes into the store as it would from any process; only a note of how it went comes back.
 """
 
+import json
 import sys
 from pathlib import Path
 
@@ -17,12 +18,13 @@ FAILED = 3  # exit status of a stage that raised, as against a process that died
 
 def work(pipes: PipesContext) -> int:
     """Run the spec given in the Pipes extras. Returns the exit status."""
-    spec = Spec.from_json(pipes.get_extra("spec"))
+    spec, note = Spec.from_json(pipes.get_extra("spec")), Path(pipes.get_extra("note"))
     try:
         artefact, hit = run(spec)
     except (StageFailed, FileNotFoundError) as error:
-        Path(pipes.get_extra("note")).write_text(str(error))
+        note.write_text(json.dumps({"failed": str(error)}))
         return FAILED
+    note.write_text(json.dumps({"hit": hit}))
     pipes.log.info(f"{spec.stage} {'found' if hit else 'made'} as {artefact.fingerprint}")
     return 0
 

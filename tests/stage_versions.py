@@ -5,37 +5,90 @@ python -m tests.stage_versions      accept the code as it is, after raising vers
 
 import ast
 import hashlib
+import importlib
 import importlib.util
+import inspect
+import io
 import json
+import tokenize
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+from pipeline.schema import Table
 from pipeline.stage import Stage
 
 FILE = Path(__file__).with_name("stage_versions.json")
-MACHINERY = {f"pipeline.{name}" for name in ("graph", "progress", "schema", "stage", "store", "study")}
+MACHINERY = {f"pipeline.{name}" for name in ("graph", "progress", "redact", "stage", "store")}  # see FORMAT
+BY_NAME = {"pipeline.schema", "pipeline.study"}  # only what is imported of them counts
+LAYOUT = {tokenize.COMMENT, tokenize.NL, tokenize.ENCODING, tokenize.ENDMARKER}
+MARKS = {tokenize.NEWLINE: "\n", tokenize.INDENT: "{", tokenize.DEDENT: "}"}
+OPENS = getattr(tokenize, "FSTRING_START", None)  # since Python 3.12 an f-string is many tokens
+CLOSES = getattr(tokenize, "FSTRING_END", None)
 
 
 def code_of(stage: Stage) -> str:
-    """Hash of the stage's module, of what it imports from pipeline, and of its tables' columns.
+    """Hash of the stage's module, of what it imports from pipeline, and of the files that these read.
 
-    Docstrings, comments and layout do not count; the machinery that runs stages has its own FORMAT.
+    Docstrings, comments and layout do not count, nor does the Python that reads them. Of schemas count the
+    columns, of the study's module what is imported.
     """
-    parts = [f"{name}:{bare(name)}" for name in sorted(reach(stage.function.__module__))]
-    parts += [f"{name}:{list(schema.columns())}" for name, schema in sorted(stage.tables.items())]
+    modules = sorted(reach(stage.function.__module__))
+    parts = [f"{name}:{bare(source(name))}" for name in modules]
+    parts += [f"{name}:{described(value)}" for name, value in sorted(borrowed(modules).items())]
+    parts += [f"{name}:{columns(schema)}" for name, schema in sorted(stage.tables.items())]
+    parts += [f"{file.name}:{file.read_text()}" for name in modules for file in read_by(name)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
-def reach(module: str, seen: frozenset[str] = frozenset()) -> set[str]:
-    """The module and every pipeline module that it imports, anywhere in its code."""
-    found = {module, *seen}
+def imports(module: str) -> Iterator[tuple[str, str | None]]:
+    """(module, name or None for the whole) of every import of pipeline, anywhere in a module's code."""
     for node in ast.walk(ast.parse(source(module))):
-        names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
-        if isinstance(node, ast.ImportFrom) and node.module:
-            names = [node.module, *(f"{node.module}.{a.name}" for a in node.names)]
-        for name in names:
-            if name.startswith("pipeline.") and name not in found | MACHINERY and is_module(name):
+        if isinstance(node, ast.Import):
+            yield from ((a.name, None) for a in node.names if a.name.startswith("pipeline."))
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "pipeline":
+            yield from ((str(node.module), a.name) for a in node.names)
+
+
+def reach(module: str, seen: frozenset[str] = frozenset()) -> set[str]:
+    """The module and every pipeline module that it imports."""
+    found = {module, *seen}
+    for base, part in imports(module):
+        for name in {base, f"{base}.{part}"} - MACHINERY - BY_NAME:
+            if name not in found and name != "pipeline" and is_module(name):
                 found |= reach(name, frozenset(found))
     return found
+
+
+def borrowed(modules: list[str]) -> dict[str, Any]:
+    """What these modules import by name from the schema and the study: `pipeline.study.Words` -> the class."""
+    pairs = {pair for module in modules for pair in imports(module) if pair[0] in BY_NAME and pair[1]}
+    return {f"{base}.{name}": getattr(importlib.import_module(base), str(name)) for base, name in pairs}
+
+
+def described(value: Any) -> str:
+    """What decides of a borrowed value: a table's columns, code without docstrings, or the constant."""
+    if isinstance(value, type) and issubclass(value, Table):
+        return columns(value)
+    return bare(inspect.getsource(value)) if callable(value) else repr(value)
+
+
+def columns(schema: type[Table]) -> str:
+    """Names, types and bounds of a table's columns; their descriptions do not count."""
+    bounds = ("nullable", "primary_key", "min", "max", "is_in")
+    return json.dumps(
+        {
+            name: [str(column.dtype), *(str(getattr(column, bound, None)) for bound in bounds)]
+            for name, column in schema.columns().items()
+        }
+    )
+
+
+def read_by(module: str) -> list[Path]:
+    """Files beside a module, not Python, that its code names."""
+    text, folder = source(module), origin(module).parent
+    beside = (file for file in sorted(folder.iterdir()) if file.is_file() and file.suffix != ".py")
+    return [file for file in beside if f'"{file.name}"' in text]
 
 
 def is_module(name: str) -> bool:
@@ -45,29 +98,52 @@ def is_module(name: str) -> bool:
         return False
 
 
-def source(module: str) -> str:
+def origin(module: str) -> Path:
     spec = importlib.util.find_spec(module)
     assert spec is not None
     assert spec.origin is not None
-    return Path(spec.origin).read_text()
+    return Path(spec.origin)
 
 
-def bare(module: str) -> str:
-    """The module's syntax tree without docstrings."""
-    tree = ast.parse(source(module))
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(body, list) and body and is_docstring(body[0]):
-            node.body = body[1:] or [ast.Pass()]
-    return ast.dump(tree)
+def source(module: str) -> str:
+    return origin(module).read_text()
 
 
-def is_docstring(node: ast.AST) -> bool:
-    return (
-        isinstance(node, ast.Expr)
-        and isinstance(node.value, ast.Constant)
-        and isinstance(node.value.value, str)
-    )
+def bare(text: str) -> str:
+    """The code's tokens without comments, docstrings and layout: the same under every Python."""
+    kept = [(kind, string) for kind, string in tokens(text) if kind not in LAYOUT]
+    docstrings = {place for place in range(len(kept)) if is_docstring(kept, place)}
+    without = docstrings | {place + 1 for place in docstrings}  # and the ends of their lines
+    return " ".join(MARKS.get(kind, text) for place, (kind, text) in enumerate(kept) if place not in without)
+
+
+def tokens(text: str) -> Iterator[tuple[int, str]]:
+    """(kind, text) of every token, an f-string as one."""
+    lines, depth, start = text.splitlines(keepends=True), 0, (0, 0)
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type == OPENS:
+            depth, start = depth + 1, start if depth else token.start
+        if not depth:
+            yield token.type, token.string
+        if token.type == CLOSES:
+            depth -= 1
+            if not depth:
+                yield tokenize.STRING, cut(lines, start, token.end)
+
+
+def cut(lines: list[str], start: tuple[int, int], end: tuple[int, int]) -> str:
+    """The text between two places (line from 1, column from 0)."""
+    between = lines[start[0] - 1 : end[0]]
+    between[-1] = between[-1][: end[1]]
+    between[0] = between[0][start[1] :]
+    return "".join(between)
+
+
+def is_docstring(kept: list[tuple[int, str]], place: int) -> bool:
+    """True where a string is a statement of its own."""
+    before = kept[place - 1][0] if place else tokenize.NEWLINE
+    after = kept[place + 1][0] if place + 1 < len(kept) else tokenize.NEWLINE
+    return kept[place][0] == tokenize.STRING and before in MARKS and after == tokenize.NEWLINE
 
 
 def changed(stages: list[Stage], remembered: dict[str, dict]) -> list[str]:

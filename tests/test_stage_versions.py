@@ -1,12 +1,15 @@
 """A stage whose code changed and whose version did not is caught."""
 
 import json
+import tokenize
 from dataclasses import replace
 from pathlib import Path
 
+import dataframely as dy
 import pytest
 
 from assets.engine.declare import graph
+from pipeline.schema import Table
 from tests import stage_versions, toy
 from tests.stage_versions import changed, code_of
 
@@ -64,3 +67,86 @@ def test_accepting_writes_what_the_test_reads(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(stage_versions, "FILE", tmp_path / "versions.json")
     stage_versions.accept(list(toy.STAGES))
     assert changed(list(toy.STAGES), json.loads(stage_versions.FILE.read_text())) == []
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("x = 1\n", "x   =  1  # why\n\n", True),
+        ("def f():\n    return 1\n", 'def f():\n    """Words."""\n    return 1\n', True),
+        ("def f(a, b):\n    return a\n", "def f(\n    a, b\n):\n    return a\n", True),
+        ("x = f'{a}  {b!r:>{c}}'\n", "x =  f'{a}  {b!r:>{c}}'\n", True),
+        ("x = f'{a}  {b}'\n", "x = f'{a} {b}'\n", False),
+        ("x = f'{a}'\n", "x = f'{b}'\n", False),
+        ("x = 'a'\n", "x = 'b'\n", False),
+        ("if x:\n    y()\n    z()\n", "if x:\n    y()\nz()\n", False),
+    ],
+)
+def test_code_is_its_tokens_without_comments_docstrings_and_layout(one: str, other: str, same: bool) -> None:
+    assert (stage_versions.bare(one) == stage_versions.bare(other)) == same
+
+
+def test_an_f_string_of_many_tokens_is_the_same_as_one_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "x = f'{a:{b}}'\n"
+    whole, opens, closes = stage_versions.bare(text), 900, 901
+    kinds = [
+        (tokenize.NAME, 0, 1),
+        (tokenize.OP, 2, 3),
+        (opens, 4, 6),
+        (tokenize.OP, 6, 7),
+        (tokenize.NAME, 7, 8),
+    ]
+    kinds += [
+        (opens, 8, 9),
+        (tokenize.NAME, 10, 11),
+        (closes, 11, 12),
+        (closes, 13, 14),
+        (tokenize.NEWLINE, 14, 15),
+    ]
+    later = [tokenize.TokenInfo(kind, text[a:b], (1, a), (1, b), text) for kind, a, b in kinds]
+    monkeypatch.setattr(stage_versions.tokenize, "generate_tokens", lambda _: iter(later))
+    assert stage_versions.bare(text) != whole  # the fault: each piece counted
+    monkeypatch.setattr(stage_versions, "OPENS", opens)
+    monkeypatch.setattr(stage_versions, "CLOSES", closes)
+    assert stage_versions.bare(text) == whole == "x = f'{a:{b}}' \n"
+
+
+class Plain(Table):
+    bits = dy.String(description="the code")
+
+
+class Reworded(Table):
+    bits = dy.String(description="other words")
+
+
+class Nullable(Table):
+    bits = dy.String(nullable=True, description="the code")
+
+
+class Bounded(Table):
+    bits = dy.Float64(max=1, description="the code")
+
+
+@pytest.mark.parametrize(("table", "counts"), [(Reworded, False), (Nullable, True), (Bounded, True)])
+def test_columns_count_and_their_descriptions_do_not(table: type[Table], counts: bool) -> None:
+    one, other = (code_of(replace(toy.numbers, tables={"codes": t})) for t in (Plain, table))
+    assert (one != other) == counts
+
+
+def test_what_is_borrowed_of_the_schema_and_the_study_counts_and_the_rest_of_them_does_not() -> None:
+    found = stage_versions.borrowed(["pipeline.llm.settings", "pipeline.evaluate.report.facts"])
+    assert {"pipeline.study.Words", "pipeline.schema.PARTS", "pipeline.schema.Curve"} <= set(found)
+    assert "pipeline.study.Budget" not in found
+    assert stage_versions.described(found["pipeline.schema.PARTS"]) == "('train', 'valid', 'test')"
+    assert "Words" in stage_versions.described(found["pipeline.study.Words"])
+
+
+def test_a_file_that_the_code_reads_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    report = next(stage for stage in graph().order if stage.name == "report")
+    [template] = stage_versions.read_by("pipeline.evaluate.report.page")
+    assert template.name == "page.html.j2"
+    before, other = code_of(report), tmp_path / "page.html.j2"
+    other.write_text(template.read_text() + " ")
+    read_by = stage_versions.read_by
+    monkeypatch.setattr(stage_versions, "read_by", lambda m: [other] if read_by(m) else [])
+    assert code_of(report) != before

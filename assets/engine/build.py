@@ -46,7 +46,7 @@ def readable_studies(project: Project) -> Iterator[Study]:
 
 
 def code_versions(graph: Graph, known: Sequence[Study]) -> dict[str, str]:
-    """Stage -> what makes Dagster mark its asset stale: its version, settings and cells, and its parents'.
+    """Stage -> what makes Dagster mark its asset stale: version, settings, cells, threads, and its parents'.
 
     Parents count because a fingerprint follows them too: what the store calls stale, Dagster marks at once.
     Dagster holds one code version per asset, so a setting changed in one study marks the asset in the
@@ -63,7 +63,7 @@ def code_versions(graph: Graph, known: Sequence[Study]) -> dict[str, str]:
 
 def wanted(stage: Stage, graph: Graph, study: Study) -> list[object]:
     try:
-        return [graph.settings(stage, study), graph.cells(stage, study)]
+        return [graph.settings(stage, study), graph.cells(stage, study), graph.threads(stage, study)]
     except StudyError as error:
         return [str(error)]
 
@@ -89,7 +89,7 @@ def build_one(
         metadata=definition(one.stage),
         code_version=version,
         check_specs=check_specs(one.stage, one.key),
-        pool="gpu" if one.stage.needs == "gpu" else None,
+        pool=one.stage.needs if one.stage.heavy else None,
     )
     def stage_asset(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         own(context)

@@ -3,6 +3,7 @@
 study -> planned cells -> artefacts -> head -> warehouse -> MaterializeResult
 """
 
+import math
 import shutil
 import time
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ import dagster as dg
 from assets.engine.declare import Asset
 from assets.engine.planner import Planner
 from assets.engine.shown import check_results, describe
+from assets.engine.warehouse import KEY
 from pipeline.graph import Planned, identity
 from pipeline.stage import StageFailed, flat, hash_file, run
 from pipeline.store import Artefact, Store
@@ -21,6 +23,8 @@ from pipeline.study import Study, StudyError
 from resources.child import run_in_child
 from resources.project import Project
 from resources.warehouse import publish
+
+MOMENT = 2.0  # seconds that readers of the catalogue may be behind a run
 
 
 @dataclass(frozen=True)
@@ -40,8 +44,9 @@ def materialise(context: dg.AssetExecutionContext, one: Asset, planner: Planner)
         refuse(cells, planner.project.store)
         made = [make(planned, study, context) for planned in cells]
     except (StudyError, RuntimeError, OSError) as error:
+        catch_up(planner.project)
         raise dg.Failure(str(error), allow_retries=False) from error
-    record(one, study, made, planner.project)
+    record(one, study, made, planner.project, will_publish(context) and not blocks(made))
     seconds = time.perf_counter() - started
     return dg.MaterializeResult(
         data_version=dg.DataVersion(identity(cells)),
@@ -69,21 +74,49 @@ def refuse(cells: Sequence[Planned], store: Store) -> None:
 
 
 def make(planned: Planned, study: Study, context: dg.AssetExecutionContext) -> Made:
-    away = study.budget.place == "process" and planned.stage.needs == "gpu"
+    away = study.budget.place == "process" and planned.stage.heavy
     artefact, hit = run_in_child(planned.spec, context) if away else run(planned.spec)
     return Made(planned, artefact, hit)
 
 
-def record(one: Asset, study: Study, made: Sequence[Made], project: Project) -> None:
-    """Set the study's head, and republish what people read where something is new."""
+def will_publish(context: dg.AssetExecutionContext) -> bool:
+    """Whether the warehouse's own asset is in this run, which ends it."""
+    chosen = context.run.asset_selection
+    return chosen is None or dg.AssetKey(KEY) in chosen
+
+
+def blocks(made: Sequence[Made]) -> bool:
+    """Whether a blocking check failed, so that nothing downstream runs."""
+    verdicts = [verdict for m in made for verdict in m.artefact.manifest["checks"].values()]
+    return any(v["blocking"] and not v["passed"] for v in verdicts)
+
+
+def record(one: Asset, study: Study, made: Sequence[Made], project: Project, soon_again: bool) -> None:
+    """Set the study's head, and republish what people read where something is new.
+
+    soon_again: the catalogue is published at the end of the run in any case, so one a moment old will do.
+    """
     store, name = project.store, one.stage.name
     head = [{"cell": dict(m.planned.cell), "fingerprint": m.artefact.fingerprint} for m in made]
     if (store.head(study.name, name) or []) != head:
         store.set_head(study.name, name, head)
-    if older(project.catalogue, store.head_file(study.name, name)):
+    if older(project.catalogue, store.head_file(study.name, name)) and not (
+        soon_again and age(project.catalogue) < MOMENT
+    ):
         publish(project.store_root, project.catalogue)
     if one.page and made:
         show_page(made[0].artefact, one.page, study.name, project)
+
+
+def catch_up(project: Project) -> None:
+    """Republish where any head is newer than the catalogue: a run may have ended before its last asset."""
+    if any(older(project.catalogue, head) for head in (project.store_root / "heads").glob("*/*.json")):
+        publish(project.store_root, project.catalogue)
+
+
+def age(file: Path) -> float:
+    """Seconds since the file was written; endless where it is not there."""
+    return time.time() - file.stat().st_mtime if file.exists() else math.inf
 
 
 def older(file: Path, than: Path) -> bool:

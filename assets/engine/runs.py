@@ -32,6 +32,7 @@ from resources.project import Project
 LOCATION = "interlingua"  # the code location's name in every workspace of this project
 REPOSITORY = "__repository__"  # what Dagster calls the unnamed repository of a code location
 OWNER_TAG = ".dagster/interlingua"  # a prefix that the UI hides
+SAME_START = 5.0  # seconds: a start time moves a little with the clock; a process id comes round later
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 NO_CAPTURE = {"module": "dagster._core.storage.noop_compute_log_manager", "class": "NoOpComputeLogManager"}
 
@@ -154,7 +155,7 @@ def why(happened: dg.DagsterEvent) -> str:
 
 def this_process() -> str:
     """Host, process id and start: names one process for ever."""
-    return f"{socket.gethostname()} {os.getpid()} {psutil.Process().create_time():.0f}"
+    return f"{socket.gethostname()} {os.getpid()} {psutil.Process().create_time():.2f}"
 
 
 def alive(owner: str) -> bool:
@@ -163,7 +164,9 @@ def alive(owner: str) -> bool:
     if host != socket.gethostname():
         return True
     try:
-        return f"{psutil.Process(int(pid)).create_time():.0f}" == started
+        process = psutil.Process(int(pid))
+        same = abs(process.create_time() - float(started)) < SAME_START
+        return same and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
 

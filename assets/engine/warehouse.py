@@ -1,6 +1,6 @@
 """The last asset: the warehouse of views, and its assertions as checks.
 
-Every asset republishes the catalogue when it has something new; this one proves that it is sound.
+Assets with something new republish the catalogue, at most every moment; this one proves that it is sound.
 """
 
 import hashlib

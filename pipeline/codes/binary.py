@@ -308,7 +308,7 @@ def bits_balanced(draft: Draft, inputs: Mapping[str, Input], settings: BinarySet
     ),
     seeded=True,
     predicts="pairs",
-    needs="gpu",
+    needs="heavy",
 )
 def binary_codes(split: Artefact, settings: BinarySettings, out: Draft) -> None:
     """BinLLM's codes: users and items as bits learnt from labelled pairs; their inner products as scores."""

@@ -165,7 +165,7 @@ def better_than_chance(draft: Draft, inputs: Mapping[str, Input], settings: MFSe
     ),
     seeded=True,
     predicts="pairs",
-    needs="gpu",
+    needs="heavy",
 )
 def mf(split: Artefact, settings: MFSettings, out: Draft) -> None:
     """Vectors and biases of users and items, learnt from labelled pairs, and their scores."""

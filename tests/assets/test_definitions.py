@@ -57,7 +57,7 @@ def test_every_asset_has_all_that_a_reader_looks_for(whole: dg.Definitions) -> N
         assert spec.owners == ["team:interlingua"]
         assert spec.description
         assert spec.code_version
-        assert spec.tags["needs"] in ("light", "gpu", "chat")
+        assert spec.tags["needs"] in ("light", "heavy", "gpu", "chat")
         assert spec.key in checks, f"{spec.key.to_user_string()} has no check"
 
 
@@ -77,12 +77,15 @@ def test_a_paper_is_linked_from_its_method(whole: dg.Definitions) -> None:
     assert "https://arxiv.org/abs/2305.00447" in by_key["tallrec/adapter"].description
 
 
-def test_heavy_stages_share_one_pool(whole: dg.Definitions) -> None:
+def test_stages_on_the_accelerator_share_a_pool_and_other_heavy_ones_another(whole: dg.Definitions) -> None:
     stages = declare.graph().stages
     pools = {asset.key.to_user_string(): asset.op.pool for asset in whole.resolve_asset_graph().assets_defs}
-    assert {name for name, pool in pools.items() if pool == "gpu"} == {
-        name for name, stage in stages.items() if stage.needs == "gpu"
-    }
+    for pool in ("gpu", "heavy"):
+        found = {name for name, own in pools.items() if own == pool}
+        assert found == {name for name, stage in stages.items() if stage.needs == pool}
+    assert {pools["mf"], pools["binary_codes"], pools["language_model"]} == {"heavy", "gpu"}
+    assert pools["mf"] == pools["binary_codes"] == "heavy"
+    assert pools["ctr/split"] is None
 
 
 def test_importing_the_definitions_is_quick_quiet_and_light() -> None:
@@ -144,6 +147,14 @@ def test_a_code_version_follows_what_the_stage_would_do(
     before = versions(workshop)
     workshop.write("toy", **sections)
     assert changed(before, versions(workshop)) == names
+
+
+def test_a_code_version_follows_the_threads_of_a_heavy_stage(tmp_path: Path) -> None:
+    heavy = [toy.numbers, replace(toy.doubled, needs="heavy"), *toy.STAGES[2:]]
+    workshop = Workshop.at(tmp_path, heavy)
+    before = versions(workshop)
+    workshop.write("toy", budget={"threads": 1})
+    assert changed(before, versions(workshop)) == {"doubled", "guess/scores", "board"}
 
 
 def test_a_raised_version_is_another_code_version(tmp_path: Path) -> None:

@@ -112,6 +112,13 @@ def test_words_of_the_study_reach_the_stages_that_share_them(store: Store) -> No
         ({"data": {"numbers": {"cuont": 1}}}, "unknown key 'cuont'; did you mean 'count'"),
         ({"data": {"numbers": {"count": "many"}}}, "data.numbers: count: .*given: 'many'"),
         ({"methods": {"guess": {"variants": ["plian"]}}}, "unknown variant 'plian'; did you mean 'plain'"),
+        ({"methods": {"guess": {"variants": [{"plain": 1}]}}}, "unknown variant {'plain': 1}"),
+        ({"methods": {"guess": {"variants": ["plain", "shuffled", "plain"]}}}, "'plain' is there twice"),
+        (
+            {"methods": {"guess": {"variants": []}}},
+            r"^studies/toy.yaml: methods.guess.variants: the list is empty: leave the key out for the default, "
+            r"or name some of plain, shuffled; .* leave out methods.guess",
+        ),
         ({"methods": {"guess": {"score": {}}}}, "methods.guess: unknown key 'score'; did you mean 'scores'"),
         ({"methods": {"guess": ["plain"]}}, "methods.guess: keys and values go here"),
         ({"methods": {"gues": {}}}, "did you mean 'guess'"),
@@ -170,13 +177,57 @@ def test_a_changed_file_outside_makes_its_stage_stale(store: Store) -> None:
     reads = {"data": {"numbers": {"file": "x.txt"}}}
     materialise(store, **reads)
     (store.root / "x.txt").write_text("two")
-    assert states(store, **reads)["numbers"] == ("stale", "the source changed")
+    assert states(store, **reads)["numbers"] == ("stale", "file changed")
 
 
 def test_going_back_to_old_settings_is_a_hit(store: Store) -> None:
     materialise(store)
     materialise(store, data={"numbers": {"count": 4}})
     assert materialise(store) == []
+
+
+def test_variants_of_a_method_that_has_none_are_an_error(store: Store) -> None:
+    alone = Graph([replace(toy.scores, variants=(), default_variants=(), inputs={})])
+    with pytest.raises(StudyError, match=r"guess\.variants: guess has no variants: leave the key out"):
+        alone.plan(toy.study(methods={"guess": {"variants": ["plain"]}}), store, store.root)
+
+
+def test_variants_without_a_list_are_the_default(store: Store) -> None:
+    found = plan(store, methods={"guess": {"variants": None}})
+    assert [p.cell["variant"] for p in found if p.stage is toy.scores] == ["plain"]
+
+
+HEAVY = Graph([toy.numbers, replace(toy.doubled, needs="heavy"), *toy.STAGES[2:]])
+
+
+def threaded(store: Store, threads: int | None) -> dict[str, str]:
+    study = toy.study(budget={"threads": threads})
+    return {p.stage.name: p.spec.fingerprint for p in HEAVY.plan(study, store, store.root)}
+
+
+def test_threads_that_the_study_asks_for_are_part_of_what_a_heavy_stage_is(store: Store) -> None:
+    free, one, two = (threaded(store, threads) for threads in (None, 1, 2))
+    assert free["numbers"] == one["numbers"] == two["numbers"]
+    assert len({free["doubled"], one["doubled"], two["doubled"]}) == 3
+    assert free == {p.stage.name: p.spec.fingerprint for p in plan(store)}  # all cores: the machine's affair
+
+
+def test_a_change_of_threads_is_told(store: Store) -> None:
+    for planned in HEAVY.plan(toy.study(budget={"threads": 1}), store, store.root):
+        run(planned.spec)
+        cell = {"cell": dict(planned.cell), "fingerprint": planned.spec.fingerprint}
+        store.set_head("toy", planned.stage.name, [cell])
+    found = HEAVY.status(toy.study(budget={"threads": 2}), store, store.root)
+    assert {s.planned.stage.name: s.why for s in found}["doubled"] == "threads 1 -> 2"
+
+
+def test_a_file_outside_that_cannot_be_had_is_told_with_the_study_and_its_key(store: Store) -> None:
+    def gone(settings, root: Path) -> dict[str, str]:
+        raise StudyError("data: no such file")
+
+    graph = Graph([replace(toy.numbers, outside=gone), *toy.STAGES[1:]])
+    with pytest.raises(StudyError, match=r"^studies/toy.yaml: data.numbers: data: no such file"):
+        graph.plan(toy.study(), store, store.root)
 
 
 def test_the_identity_of_an_asset_follows_its_cells(store: Store) -> None:

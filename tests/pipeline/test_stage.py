@@ -9,9 +9,26 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from pipeline.stage import Check, Draft, Source, Spec, StageFailed, Verdict, fingerprint, judge, run, watch
+from pipeline.graph import Graph
+from pipeline.stage import (
+    Check,
+    Draft,
+    Source,
+    Spec,
+    StageFailed,
+    Verdict,
+    blame,
+    computed_on,
+    fingerprint,
+    judge,
+    run,
+    stage,
+    watch,
+)
 from pipeline.store import Store
+from pipeline.study import StudyError
 from tests import toy
+from tests.assets import stages
 
 
 @pytest.fixture
@@ -46,6 +63,7 @@ def identity(**changes) -> str:
         {"inputs": {"a": Source("x", "2")}},
         {"inputs": {"a": (Source("x", "1"),)}},
         {"outside": {"file": "changed"}},
+        {"threads": 1},
     ],
 )
 def test_whatever_decides_the_result_changes_the_fingerprint(change: dict) -> None:
@@ -117,7 +135,8 @@ def test_a_failing_check_is_recorded_and_the_artefact_kept(plan) -> None:
 def test_a_stage_that_raises_leaves_no_artefact_and_is_named(plan, store: Store) -> None:
     planned = plan(models={"doubled": {"times": 3}})[1]
     broken = replace(planned.spec, inputs={"numbers": ()})
-    with pytest.raises(StageFailed, match=r"doubled \(seed 1\) of study toy"):
+    place = r"\(AttributeError in tests.toy, line \d+\)"
+    with pytest.raises(StageFailed, match=rf"^doubled \(seed 1\) of study toy: .*table.* {place}$"):
         run(broken)
     assert store.find("doubled", planned.spec.fingerprint) is None
 
@@ -192,9 +211,9 @@ def test_a_verdict_becomes_plain_json(draft: Draft) -> None:
 
 
 def test_watch_sees_the_memory_of_the_body() -> None:
-    with watch() as empty:
+    with watch(toy.numbers) as empty:
         pass
-    with watch() as full:
+    with watch(toy.numbers) as full:
         block = bytearray(200 * 2**20)
         block[::4096] = b"x" * len(block[::4096])
         import time
@@ -202,3 +221,65 @@ def test_watch_sees_the_memory_of_the_body() -> None:
         time.sleep(0.12)
     assert full["peak_memory_mb"] > empty["peak_memory_mb"] + 150
     assert full["seconds"] > 0.1
+
+
+@stage("settled", settings=toy.Board, section="evaluate", version=1)
+def refuses(settings, out) -> None:
+    """Find fault with the study."""
+    raise StudyError("nothing can come of this, see https://ann:pass@host/")
+
+
+@pytest.mark.parametrize(
+    ("key", "named"), [("settled", "evaluate.settled"), ("ctr/split", "evaluate.ctr.split")]
+)
+def test_a_fault_of_the_study_is_told_with_its_file_and_key_and_no_secret(plan, key: str, named: str) -> None:
+    told = blame(StudyError("wrong, see https://ann:pass@host/"), replace(refuses, name=key), plan()[0].spec)
+    assert told == f"studies/toy.yaml: {named}: wrong, see https://***@host/"
+
+
+def test_a_stage_that_finds_fault_with_the_study_says_so(plan) -> None:
+    spec = replace(plan()[0].spec, reference=f"{__name__}:refuses", settings={})
+    with pytest.raises(StageFailed, match=r"^studies/toy.yaml: evaluate.settled: nothing can come of this"):
+        run(spec)
+
+
+class Cuda:
+    """An accelerator as torch shows one."""
+
+    @staticmethod
+    def get_device_name() -> str:
+        return "Accelerator 9"
+
+    @staticmethod
+    def max_memory_allocated() -> int:
+        return 3 * 2**20
+
+
+@pytest.mark.parametrize(
+    ("needs", "device"), [("light", "cpu"), ("chat", "cpu"), ("heavy", "cpu"), ("gpu", "Accelerator 9")]
+)
+def test_only_a_stage_that_uses_an_accelerator_says_so(
+    monkeypatch: pytest.MonkeyPatch, needs: str, device: str
+) -> None:
+    monkeypatch.setattr("pipeline.stage.accelerator", lambda: Cuda)
+    found = computed_on(replace(toy.numbers, needs=needs))
+    assert found["device"] == device
+    assert ("peak_gpu_memory_mb" in found) == (needs == "gpu")
+
+
+def test_a_heavy_stage_says_with_how_many_threads_and_in_which_precision(tmp_path: Path) -> None:
+    import torch
+
+    before = torch.get_num_threads()
+    graph = Graph([stages.heavy])
+    for threads in (1, 2):
+        study = toy.study(methods={}, budget={"threads": threads})
+        artefact, _ = run(graph.plan(study, Store(tmp_path), tmp_path)[0].spec)
+        found = {key: artefact.measured.get(key) for key in ("threads", "dtype", "device")}
+        assert found == {"threads": threads, "dtype": "float32", "device": "cpu"}
+        assert artefact.manifest["environment"]["libraries"]["torch"]
+    assert torch.get_num_threads() == before
+
+
+def test_a_light_stage_has_no_threads_to_tell(plan) -> None:
+    assert "threads" not in run(plan(budget={"threads": 1})[0].spec)[0].measured

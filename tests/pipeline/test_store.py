@@ -1,6 +1,7 @@
 """The store: whole artefacts or none, one writer at a time, nothing needed ever collected."""
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline import store as stores
 from pipeline.store import MANIFEST, Store, write_atomic
 
 
@@ -78,6 +80,40 @@ def test_drafts_of_a_killed_run_are_cleared_and_checkpoints_kept(store: Store) -
 def test_commit_drops_the_work_folder(store: Store) -> None:
     write(store)
     assert not (store.root / "work" / "f1").exists()
+
+
+def test_everything_is_on_disk_before_an_artefact_is_in_its_place(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    rename, synced, synced_folder = os.rename, stores.sync, stores.sync_folder
+
+    def moved(source: Path, target: Path) -> None:
+        done.append("moved")
+        rename(source, target)
+
+    def file(path: Path) -> None:
+        done.append(path.name.split(".")[0] or "manifest")
+        synced(path)
+
+    def folder(path: Path) -> None:
+        done.append("draft/" if path.name.startswith("draft-") else f"{path.name}/")
+        synced_folder(path)
+
+    monkeypatch.setattr(stores.os, "rename", moved)
+    monkeypatch.setattr(stores, "sync", file)
+    monkeypatch.setattr(stores, "sync_folder", folder)
+    with store.writing("f1") as work:
+        draft = store.draft(work)
+        (draft / "deep" / "deeper").mkdir(parents=True)
+        (draft / "a.json").write_text("{}")
+        (draft / "deep" / "deeper" / "b.json").write_text("{}")
+        store.commit(draft, manifest("f1", stage="method/part"))
+    before, after = done[: done.index("moved")], done[done.index("moved") + 1 :]
+    assert {"a", "b", "deep/", "deeper/", "manifest", "draft/"} <= set(before)
+    assert before.index("manifest") > max(before.index(name) for name in ("a", "b", "deep/", "deeper/"))
+    assert before[-3:] == ["store/", "artefacts/", "method/"]  # each new folder in the one that holds it
+    assert after == ["part/"]
 
 
 def test_the_second_writer_waits_for_the_first(store: Store) -> None:

@@ -29,6 +29,7 @@ def test_a_study_of_one_line_has_sane_defaults(tmp_path: Path) -> None:
         ("title: x\nbudget: {place: moon}", "budget.place: Input should be 'here' or 'process'"),
         ("title: x\nseeds: []", "seeds: "),
         ("title: x\nseeds: [one]", "given: 'one'"),
+        ("title: x\nseeds: [3, 1, 3]", "seeds: Value error, 3 is there twice"),
         ("- a list", "a study is a mapping"),
         ("title: [", "not valid YAML"),
         ("{}", "title: Field required"),
@@ -54,3 +55,11 @@ def test_the_shipped_studies_load() -> None:
     assert {"quickstart", "ml-100k", "ml-1m"} <= set(names(root))
     for name in names(root):
         assert load(find(root, name)).title
+
+
+def test_no_error_repeats_a_secret(tmp_path: Path) -> None:
+    for text in ("title: [https://ann:pass@host/", "title: {a: 'https://host/?token=pass'}"):
+        with pytest.raises(StudyError) as error:
+            load(write(tmp_path, text))
+        assert "pass" not in str(error.value)
+        assert "***" in str(error.value)

@@ -80,3 +80,20 @@ def test_a_hit_starts_no_child(shop: Workshop, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(child, "COMMAND", ("false",))
     assert shop.computed() == []
     assert [h.kind for h in shop.run()] == ["started", "made"]
+
+
+def test_what_another_run_made_while_the_child_started_is_told_as_found(
+    shop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(shop, place="here")
+    assert shop.computed() == ["heavy"]
+    write(shop)
+    looked, find = [], Store.find
+
+    def too_early(store: Store, *identity: str):
+        looked.append(identity)
+        return find(store, *identity) if len(looked) > 1 else None
+
+    monkeypatch.setattr(child.Store, "find", too_early)
+    assert shop.computed() == []
+    assert len(looked) > 1

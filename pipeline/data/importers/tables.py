@@ -18,7 +18,7 @@ from typing import Any
 import polars as pl
 
 from pipeline.data.importers.columns import UNITS, TableFile
-from pipeline.study import nearest
+from pipeline.study import StudyError, nearest
 
 SURPLUS = "surplus fields"  # of a CSV line longer than its header
 ENDINGS = {
@@ -39,7 +39,7 @@ ISO = ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y-%m-%d")
 ISO_OFFSET = "%Y-%m-%d %H:%M:%S%.f%z"
 
 
-class TableError(ValueError):
+class TableError(StudyError):
     """A file that cannot be read as the study says; the message names the file, the column and the nearest."""
 
 

@@ -5,7 +5,6 @@
 `facts` gathers plain rows, `findings` says the verdict in words, `figures` draws, `page` writes.
 """
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
@@ -16,20 +15,23 @@ from pydantic import Field
 from pipeline.evaluate.report.contained import loads
 from pipeline.evaluate.report.facts import gather, holding
 from pipeline.evaluate.report.findings import rows, told
-from pipeline.evaluate.report.page import Published, page
+from pipeline.evaluate.report.page import TEMPLATE, Published, page
 from pipeline.evaluate.results import Name
-from pipeline.stage import Artefact, Check, Draft, Every, Input, Settings, Verdict, stage
+from pipeline.stage import Artefact, Check, Draft, Every, Input, Settings, Verdict, hash_file, stage
 
 __all__ = ["ReportSettings", "report", "rows"]
 
 FILE = "report.html"
-PUBLISHED = Path("warehouse/published.csv")
+PUBLISHED = (
+    Path(__file__).resolve().parents[3] / "warehouse" / "published.csv"
+)  # as the warehouse's views read it
 
 
 class ReportSettings(Settings):
     """What the report puts first."""
 
     title: str = Field("", description="head of the page; the study's title unless given")
+    study: str = Field("", description="name on the page; the study's own unless given")
     metric: Literal["auc", "uauc"] = Field("auc", description="metric of the verdict and of the order")
     published: str | None = Field(
         None, description="name in published.csv of the data set whose data and split equal the study's"
@@ -37,17 +39,15 @@ class ReportSettings(Settings):
     prompts: int = Field(2, ge=0, description="example prompts of each method's variant")
 
 
-def published_file(settings: ReportSettings, root: Path) -> dict[str, str]:
-    """The published figures decide what is in the report, where the study asks for them."""
-    file = root / PUBLISHED
-    if settings.published is None or not file.exists():
-        return {}
-    return {"published": hashlib.sha256(file.read_bytes()).hexdigest()}
+def outside(settings: ReportSettings, root: Path) -> dict[str, str]:
+    """Hashes of the page's template, and of the published figures where the study asks for them."""
+    read = {"template": TEMPLATE} | ({"published": PUBLISHED} if settings.published else {})
+    return {name: hash_file(file) for name, file in read.items()}
 
 
 def published(file: Path, data: str | None) -> list[Published] | None:
     """Test figures of papers on a data set; None where the study names no such data set."""
-    if data is None or not file.exists():
+    if data is None:
         return None
     rows = pl.read_csv(file, infer_schema=False).filter(data=data, split="test").iter_rows(named=True)
     return [
@@ -81,18 +81,18 @@ def listed(source: Input) -> list[Artefact]:
     "report",
     settings=ReportSettings,
     section="evaluate",
-    version=1,
+    version=2,
     inputs={"everything": Every()},
     checks=(Check(self_contained), Check(every_method_is_shown)),
-    shared={"title": "title"},
-    outside=published_file,
+    shared={"title": "title", "study": "name"},
+    outside=outside,
     measured=True,
 )
 def report(everything: list[Artefact], settings: ReportSettings, out: Draft) -> None:
     """Write all that the study found as one HTML page: verdict, figures, costs, checks, settings."""
     facts = gather(everything, settings.prompts)
-    figures = published(out.root / PUBLISHED, settings.published)
-    html = page(out.study, settings.title, settings.metric, facts, figures)
+    figures = published(PUBLISHED, settings.published)
+    html = page(settings.study, settings.title, settings.metric, facts, figures)
     out.file(FILE).write_text(html, encoding="utf-8")
     out.metric(
         methods=len(facts.kinds), checks=len(facts.checks), failed=sum(not c.passed for c in facts.checks)

@@ -8,6 +8,7 @@ codes or with one seed gives shorter facts, never an error.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +19,7 @@ from pipeline.schema import PARTS, Comparisons, Curve, Leaderboard, Quarantine, 
 from pipeline.stage import Artefact
 
 SECTIONS = ("data", "models", "methods", "evaluate")
+HOW = ("device", "dtype", "attention", "threads")  # of what is measured: what decides the last bits
 BINS = 60  # bars of the timeline
 FIRST_DATE = 100_000_000  # unix seconds (1973); what is below is an order, not a time
 
@@ -31,6 +33,20 @@ class Cost(NamedTuple):
     parameters: int | None
     tokens: int | None
     device: str
+    dtype: str = ""
+    threads: str = ""
+
+
+class Unlike(NamedTuple):
+    """Something of the machine in which artefacts behind compared figures differ.
+
+    stages: the last part of their name, as `adapter`; nothing where it is over all heavy stages.
+    values: what it was -> methods whose figures rest on it.
+    """
+
+    fact: str
+    stages: str
+    values: Mapping[str, Sequence[Name]]
 
 
 class Health(NamedTuple):
@@ -110,6 +126,7 @@ class Facts:
     prompts: Sequence[Example]
     stages: Sequence[Setting]
     environment: Mapping[str, Any]
+    unlike: Sequence[Unlike] = ()
 
 
 def gather(everything: Sequence[Artefact], prompts: int) -> Facts:
@@ -130,6 +147,7 @@ def gather(everything: Sequence[Artefact], prompts: int) -> Facts:
         prompts=examples(everything, prompts),
         stages=stages(everything),
         environment=everything[0].manifest["environment"] if everything else {},
+        unlike=unlike(field, everything),
     )
 
 
@@ -181,14 +199,41 @@ def cost(runs: Sequence[Sequence[Artefact]]) -> Cost:
     flat = [artefact for run in own for artefact in run]
     parameters = [a.metrics["trainable_parameters"] for a in flat if "trainable_parameters" in a.metrics]
     tokens = [a.metrics["tokens_seen"] for a in flat if "tokens_seen" in a.metrics]
+    computing = [a for a in flat if is_heavy(a)] or flat
     return Cost(
         seconds=sum(seconds(run) for run in own) / len(own),
         seconds_with_inputs=sum(seconds(run) for run in runs) / len(runs),
         peak_memory_mb=max(a.measured.get("peak_memory_mb", 0.0) for a in flat),
         parameters=max(parameters, default=None),
         tokens=round(sum(tokens) / len(own)) if tokens else None,
-        device=", ".join(sorted({str(a.measured.get("device", "cpu")) for a in flat})),
+        device=values_of(computing, "device"),
+        dtype=values_of(computing, "dtype"),
+        threads=values_of(computing, "threads"),
     )
+
+
+def values_of(artefacts: Iterable[Artefact], fact: str) -> str:
+    """What was measured of the artefacts, each value once."""
+    return ", ".join(sorted({str(a.measured[fact]) for a in artefacts if fact in a.measured}))
+
+
+def is_heavy(artefact: Artefact) -> bool:
+    """Heavy stages say with how many threads they computed."""
+    return "threads" in artefact.measured
+
+
+def unlike(field: Iterable[Contender], everything: Iterable[Artefact]) -> list[Unlike]:
+    """Where compared figures were not computed alike: threads over all heavy stages, the rest by stage."""
+    made = {artefact.fingerprint: artefact for artefact in everything}
+    held: dict[tuple[str, str], dict[str, list[Name]]] = {}
+    for one in field:
+        behind = {a.fingerprint: a for own in one.artefacts for a in ancestors(own, made) if is_heavy(a)}
+        for artefact, fact in product(behind.values(), HOW):
+            if fact in artefact.measured:
+                stages = "" if fact == "threads" else artefact.stage.split("/")[-1]
+                names = held.setdefault((fact, stages), {}).setdefault(str(artefact.measured[fact]), [])
+                names += [] if one.name in names else [one.name]
+    return [Unlike(*key, values) for key, values in held.items() if len(values) > 1]
 
 
 def family(artefact: Artefact) -> str:

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 import polars as pl
 
-from pipeline.evaluate.report.facts import Checked, Cost, Facts
+from pipeline.evaluate.report.facts import Checked, Cost, Facts, Unlike
 from pipeline.evaluate.results import Name
 
 SURE = 0.05
@@ -47,7 +47,7 @@ def findings(facts: Facts, metric: str) -> list[Finding]:
         found += [against_baseline(row) for row in tests.filter(question="baseline").to_dicts()]
         found += [against_control(row) for row in tests.filter(question="control").to_dicts()]
         found += price(name_of(best), tests.filter(question="baseline").to_dicts(), facts.costs)
-    return [*found, *seeds(board), trust(facts.checks)]
+    return [*found, *seeds(board), *machines(facts.unlike), trust(facts.checks)]
 
 
 def name_of(row: Row) -> Name:
@@ -150,6 +150,27 @@ def seeds(board: pl.DataFrame) -> list[Finding]:
         words = "One seed was run: the intervals cover the choice of users, not the luck of training."
         return [Finding("neutral", words)]
     return []
+
+
+def machines(found: Sequence[Unlike]) -> list[Finding]:
+    """A warning where figures that are compared were not computed alike."""
+    if not found:
+        return []
+    told_all = "; ".join(difference(one) for one in found)
+    return [
+        Finding(
+            "bad",
+            "Not all figures were computed alike, so small differences between them may be the machine's: "
+            f"{told_all}.",
+        )
+    ]
+
+
+def difference(one: Unlike) -> str:
+    """`threads: 1 (mf), 2 (binllm (dotted))`."""
+    what = f"{one.fact} of {one.stages}" if one.stages else one.fact
+    values = [f"{value} ({', '.join(told(name) for name in names)})" for value, names in one.values.items()]
+    return f"{what}: {', '.join(values)}"
 
 
 def trust(checks: Sequence[Checked]) -> Finding:

@@ -19,6 +19,7 @@ from pipeline.evaluate.report.facts import FIRST_DATE, Facts, Setting
 from pipeline.evaluate.report.findings import WORDS, duration, findings, name_of, p, shown, told
 from pipeline.evaluate.results import Name
 
+TEMPLATE = Path(__file__).with_name("page.html.j2")
 BARRED = ("auc", "uauc")  # metrics with an interval bar in the leaderboard
 MINUS = "\N{MINUS SIGN}"
 ROOM = 0.06  # of a bar's width left free at both ends
@@ -46,7 +47,7 @@ def page(study: str, title: str, metric: str, facts: Facts, published: Sequence[
     """The report of a study. published: figures of papers on equal data and split, None where not known."""
     return (
         environment()
-        .get_template("page.html.j2")
+        .get_template(TEMPLATE.name)
         .render(
             study=study,
             title=title or study,
@@ -70,7 +71,7 @@ def page(study: str, title: str, metric: str, facts: Facts, published: Sequence[
 
 def environment() -> Environment:
     made = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
+        loader=FileSystemLoader(TEMPLATE.parent),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

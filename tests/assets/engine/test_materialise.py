@@ -7,6 +7,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from assets.engine import materialise
 from pipeline.stage import Check
 from tests import toy
 from tests.assets import stages
@@ -79,6 +80,45 @@ def test_the_warehouse_is_published_for_what_is_new_only(workshop: Workshop, no_
     assert len(no_warehouse) == 5
 
 
+def test_a_run_that_ends_in_the_warehouse_republishes_at_most_every_moment(
+    workshop: Workshop, no_warehouse: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(materialise, "MOMENT", 1000.0)
+    workshop.run(names=[*ALL, "warehouse"])
+    assert len(no_warehouse) == 1  # the first finds no catalogue; the last one's own is not counted here
+    workshop.write("toy", models={"doubled": {"times": 3}})
+    monkeypatch.setattr(materialise, "MOMENT", 0.0)
+    workshop.run(names=[*ALL, "warehouse"])
+    assert len(no_warehouse) == 1 + 3
+
+
+def test_a_run_that_stops_early_leaves_no_reader_behind(
+    tmp_path: Path, memory: dg.DagsterInstance, no_warehouse: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(materialise, "MOMENT", 1000.0)
+    workshop = Workshop.at(tmp_path, [toy.numbers, stages.raises], on=memory)
+    workshop.write("toy", methods={})
+    workshop.project.catalogue.parent.mkdir()
+    workshop.project.catalogue.touch()  # a moment old, so the first asset leaves it
+    workshop.run(names=["numbers", "raises", "warehouse"])
+    assert len(no_warehouse) == 1  # by the one that failed
+
+    blocked = Workshop.at(tmp_path, [stages.guarded, stages.reader], on=memory)
+    blocked.write("toy", methods={}, data={"numbers": {"count": 6}})
+    blocked.run(names=["numbers", "reader", "warehouse"])
+    assert len(no_warehouse) == 2  # by the one whose check blocks
+
+
+def test_a_catalogue_behind_any_head_catches_up(workshop: Workshop, no_warehouse: list[Path]) -> None:
+    workshop.run()
+    published = len(no_warehouse)
+    materialise.catch_up(workshop.project)
+    assert len(no_warehouse) == published
+    workshop.project.store.set_head("other", "numbers", [])
+    materialise.catch_up(workshop.project)
+    assert len(no_warehouse) == published + 1
+
+
 def test_a_warehouse_that_was_deleted_comes_back_without_computing(workshop: Workshop) -> None:
     workshop.run()
     workshop.project.catalogue.unlink()
@@ -139,7 +179,7 @@ def test_a_bug_in_a_stage_is_told_with_stage_and_study_and_the_rest_goes_on(
     workshop = Workshop.at(tmp_path, [*toy.STAGES, stages.raises], on=memory)
     happenings = workshop.run()
     [failure] = [h for h in happenings if h.kind == "failed"]
-    assert failure.text == "raises (one cell) of study toy: the bug"
+    assert failure.text.startswith("raises (one cell) of study toy: the bug (ValueError in tests.assets.stages")
     assert set(made(happenings)) == set(ALL)
 
 

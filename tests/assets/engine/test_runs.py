@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import dagster as dg
+import psutil
 import pytest
 
 from assets.engine import runs
@@ -51,6 +52,22 @@ def test_this_process_is_alive_and_a_reused_process_id_is_not(dead_owner: str) -
     assert runs.alive(runs.this_process())
     assert not runs.alive(f"{host} {pid} 1")
     assert not runs.alive(dead_owner)
+
+
+def test_a_start_that_moves_with_the_clock_is_the_same_start() -> None:
+    host, pid, started = runs.this_process().split(" ")
+    for shift, same in ((-1.0, True), (0.6, True), (-60.0, False), (60.0, False)):
+        assert runs.alive(f"{host} {pid} {float(started) + shift:.2f}") == same
+
+
+def test_a_process_that_ended_and_was_not_fetched_by_its_parent_is_not_alive() -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    process = psutil.Process(ended.pid)
+    owner = f"{runs.this_process().split(' ')[0]} {ended.pid} {process.create_time():.2f}"
+    os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)
+    assert process.status() == psutil.STATUS_ZOMBIE
+    assert not runs.alive(owner)
+    ended.wait()
 
 
 def test_a_process_of_another_machine_is_taken_for_alive() -> None:

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.data import sources
-from pipeline.data.sources import SourceError, SourceSettings, WrongHash, fetch, files, outside
+from pipeline.data.sources import SourceError, SourceSettings, WrongHash, fetch, files, outside, require_pin
 from pipeline.stage import StageFailed, hash_file
+from pipeline.study import StudyError
 from tests.pipeline.data.project import Project
 
 
@@ -149,6 +150,60 @@ def test_a_download_with_the_wrong_hash_leaves_the_cache(tmp_path: Path, httpser
         fetch(url, "0" * 64, tmp_path, loopback=True)
     assert not list(tmp_path.rglob("a.csv"))
     assert fetch(url, hashlib.sha256(b"x").hexdigest(), tmp_path, loopback=True).read_text() == "x"
+
+
+def test_a_download_that_nothing_pins_is_refused_with_its_hash(project: Project, monkeypatch) -> None:
+    file = project.write("cache/a.csv", "x")
+    monkeypatch.setattr(sources, "fetch_url", lambda *_: file)
+    settings = {"locations": ["https://host/a.csv", "data"]}
+    with pytest.raises(StageFailed) as error:
+        project.make("source", source=settings)
+    assert f"pin what you mean. As fetched now, write\n    sha256: {hash_file(file)}" in str(error.value)
+    made = project.make("source", source={**settings, "sha256": hash_file(file)})
+    assert made.json("files")["location"] == "https://host/a.csv"
+
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.mark.parametrize(
+    ("location", "refused"),
+    [
+        ("https://host/a.csv", True),
+        ("hf:owner/name/a.csv", True),
+        ("hf:owner/name@main/a.csv", True),
+        (f"hf:datasets/owner/name@{COMMIT}/a.csv", False),
+        ("pypi:toyset==1.0", False),
+        ("data/a.csv", False),
+    ],
+)
+def test_what_may_change_elsewhere_needs_a_pin(tmp_path: Path, location: str, refused: bool) -> None:
+    file = tmp_path / "a.csv"
+    file.write_text("x")
+    require_pin(location, file, hash_file(file))
+    if refused:
+        with pytest.raises(WrongHash, match=hash_file(file)):
+            require_pin(location, file, None)
+    else:
+        require_pin(location, file, None)
+
+
+# --- secrets
+
+
+@pytest.mark.parametrize("address", ["https://ann:pass@host/a.csv", "https://host/a.csv?token=pass"])
+def test_an_address_with_a_secret_is_refused_and_not_repeated(project: Project, address: str) -> None:
+    with pytest.raises(StudyError) as error:
+        project.plan("source", source={"locations": ["data", address]})
+    said = str(error.value)
+    assert said.startswith("studies/")
+    assert "data.source: locations.1: " in said
+    assert "holds a user name, a password or a token" in said
+    assert "pass" not in said.replace("a password", "")
+
+
+def test_what_a_server_says_is_told_without_its_secrets() -> None:
+    assert str(SourceError("it redirects to https://host/?X-Amz-Signature=abc")).endswith("Signature=***")
 
 
 # --- wheels

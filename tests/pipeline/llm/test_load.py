@@ -9,12 +9,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from pipeline.data.sources import SourceError
 from pipeline.graph import Graph
 from pipeline.llm import load
 from pipeline.llm.load import LanguageModel, choose_dtype, encode, language_model, load_model, load_tokenizer
 from pipeline.stage import Artefact, hash_file, run
 from pipeline.store import Store
+from pipeline.study import StudyError
 from tests import tiny_lm
 from tests.toy_ctr import failed, study
 
@@ -55,6 +55,7 @@ def test_a_local_folder_becomes_an_artefact_that_scores_the_same(folder: Path) -
     assert torch.equal(scores(artefact.file("model")), scores(folder / "here"))
     assert artefact.metrics["parameters"] == sum(p.numel() for p in tiny_lm.make_model().parameters())
     assert artefact.metrics["end_token"] == "<|im_end|>"
+    assert (artefact.measured["dtype"], artefact.measured["attention"]) == ("float32", "sdpa")
 
 
 def test_a_changed_file_in_the_folder_is_another_model(folder: Path, tmp_path: Path) -> None:
@@ -92,13 +93,27 @@ def test_weights_in_another_format_are_refused(folder: Path, tmp_path: Path) -> 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     (tmp_path / "models").mkdir()
     (tmp_path / "models/tiny").mkdir()
-    with pytest.raises(SourceError, match="did you mean 'tiny'"):
+    with pytest.raises(StudyError, match=r"^studies/toy.yaml: models.language_model: .*did you mean 'tiny'"):
         plan(tmp_path, location="models/tinny")
 
 
-def test_the_hub_needs_a_pinned_revision(tmp_path: Path) -> None:
-    with pytest.raises(Exception, match="pin the revision"):
-        make(tmp_path, location="hf:owner/name")
+@pytest.mark.parametrize("revision", ["", "@main"])
+def test_a_model_of_the_hub_needs_a_commit_and_the_error_says_the_one_of_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, revision: str
+) -> None:
+    import huggingface_hub
+
+    asked = []
+
+    def info(name: str, revision: str | None) -> SimpleNamespace:
+        asked.append((name, revision))
+        return SimpleNamespace(sha="0123abcd")
+
+    monkeypatch.setattr(huggingface_hub, "model_info", info)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: pytest.fail("downloaded"))
+    with pytest.raises(Exception, match="a branch moves, so pin the commit; now it is hf:owner/name@0123abcd"):
+        make(tmp_path, location=f"hf:owner/name{revision}")
+    assert asked == [("owner/name", revision.removeprefix("@") or None)]
 
 
 # --- wheels ------------------------------------------------------------------------------------------------
@@ -185,6 +200,7 @@ def test_a_model_that_does_not_know_its_end_is_found(folder: Path, tmp_path: Pat
 def test_several_ends_are_one(folder: Path, tmp_path: Path) -> None:
     artefact = damage(folder, tmp_path, "config.json", lambda facts: facts.update(eos_token_id=[2, 0]))
     assert artefact.metrics["end_token"] == "<|im_end|>"
+    assert (artefact.measured["dtype"], artefact.measured["attention"]) == ("float32", "sdpa")
 
 
 def test_weights_that_are_no_numbers_are_found(folder: Path, tmp_path: Path) -> None:

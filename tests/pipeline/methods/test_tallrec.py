@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 
 from pipeline.llm import ranker
+from pipeline.llm.load import choose_dtype
 from pipeline.methods import tallrec
 from pipeline.stage import Artefact
 from pipeline.study import StudyError
@@ -182,3 +183,13 @@ def test_adapter_tells_what_it_cost(made: Made) -> None:
 def test_an_unknown_variant_is_named(tmp_path: Path) -> None:
     with pytest.raises(StudyError, match="did you mean 'zero_shot'"):
         toy_ctr.make(tmp_path, STAGES, methods={"tallrec": {"variants": ["zeroshot"]}})
+
+
+def test_the_manifest_says_how_this_machine_computed(made: Made) -> None:
+    for stage, attention in (("tallrec/adapter", "eager"), ("tallrec/predictions", "sdpa")):
+        measured = made[stage]["titles"].measured
+        assert measured["dtype"] == str(choose_dtype("auto")).removeprefix("torch.")
+        assert measured["device"] == "cpu"
+        assert measured["attention"] == attention
+        assert measured["threads"] >= 1
+        assert "dtype" not in made[stage]["titles"].metrics  # another machine's would differ

@@ -4,8 +4,8 @@ import polars as pl
 import pytest
 
 from pipeline.evaluate.report import facts
-from pipeline.evaluate.report.facts import Checked, ancestors, checked, cost, gather, health, part_facts
-from pipeline.evaluate.results import Name
+from pipeline.evaluate.report.facts import Checked, ancestors, checked, cost, gather, health, part_facts, unlike
+from pipeline.evaluate.results import Contender, Name
 from pipeline.store import Artefact
 from tests.warehouse.synthetic import BITS, HOSTILE
 
@@ -193,3 +193,56 @@ def test_nothing_at_all_gives_empty_facts():
 def test_hostile_titles_are_in_the_data(full):
     titles = next(a for a in full.everything if a.stage == "dataset").table("items")["title"]
     assert titles.head(len(HOSTILE)).to_list() == list(HOSTILE)
+
+
+def computed(stage: str, fingerprint: str, *parents: str, **how) -> Artefact:
+    """An artefact of a heavy stage: it says how it was computed."""
+    made = fake(stage, fingerprint, *parents)
+    made.manifest["measured"].update({"threads": 1, "dtype": "float32", **how})
+    return made
+
+
+def two_methods(**how) -> list[facts.Unlike]:
+    """What differs between two methods, the second's adapter made otherwise."""
+    one = computed("tallrec/predictions", "p1", "a1", attention="sdpa")
+    other = computed("binllm/predictions", "p2", "a2", attention="sdpa")
+    behind = [computed("tallrec/adapter", "a1", attention="eager")]
+    behind += [computed("binllm/adapter", "a2", **{"attention": "eager", **how})]
+    field = [Contender(TALLREC, "method", [one]), Contender(BINLLM, "method", [other])]
+    return unlike(field, [one, other, *behind, fake("ctr/split", "s")])
+
+
+TALLREC, BINLLM = Name("tallrec", "titles"), Name("binllm", "dotted")
+
+
+def test_figures_computed_alike_are_not_told_apart():
+    assert two_methods() == []
+
+
+@pytest.mark.parametrize(
+    ("how", "stages"),
+    [
+        ({"device": "Accelerator 9"}, "adapter"),
+        ({"dtype": "bfloat16"}, "adapter"),
+        ({"attention": "sdpa"}, "adapter"),
+    ],
+)
+def test_what_the_machine_decided_otherwise_is_told_with_the_stages_and_methods(how, stages):
+    [(fact, value)] = how.items()
+    [found] = two_methods(**how)
+    assert (found.fact, found.stages) == (fact, stages)
+    assert [names for key, names in found.values.items() if key == value] == [[BINLLM]]
+    assert [names for key, names in found.values.items() if key != value] == [[TALLREC]]
+
+
+def test_threads_are_compared_over_all_heavy_stages():
+    [found] = two_methods(threads=2)
+    assert found == facts.Unlike("threads", "", {"1": [TALLREC, BINLLM], "2": [BINLLM]})
+
+
+def test_cost_says_how_the_heavy_stages_were_computed():
+    light = fake("binllm/prompts", "q")
+    heavy = computed("binllm/adapter", "a", device="Accelerator 9", dtype="bfloat16", threads=4)
+    found = cost([[heavy, light]])
+    assert (found.device, found.dtype, found.threads) == ("Accelerator 9", "bfloat16", "4")
+    assert (cost([[light]]).device, cost([[light]]).dtype) == ("cpu", "")

@@ -3,7 +3,7 @@
 import polars as pl
 import pytest
 
-from pipeline.evaluate.report.facts import Checked, Cost, Facts
+from pipeline.evaluate.report.facts import Checked, Cost, Facts, Unlike
 from pipeline.evaluate.report.findings import (
     Finding,
     against_baseline,
@@ -250,3 +250,17 @@ def test_rows_are_in_the_order_of_the_metric_asked_for():
         line(MF, 0.7), line(BINLLM, 0.6), line(MF, 0.5, metric="uauc"), line(BINLLM, 0.6, metric="uauc")
     )
     assert [r["name"] for r in rows(both, comparisons(), "uauc")] == ["binllm (dotted)", "mf"]
+
+
+def test_figures_that_were_not_computed_alike_are_a_warning():
+    apart = [
+        Unlike("threads", "", {"1": [MF], "2": [BINLLM, CONTROL]}),
+        Unlike("dtype", "adapter", {"float32": [BINLLM], "bfloat16": [CONTROL]}),
+    ]
+    told = texts(findings(facts(BEST, comparisons(), unlike=apart), "auc"))
+    assert (
+        "bad: Not all figures were computed alike, so small differences between them may be the machine's: "
+        "threads: 1 (mf), 2 (binllm (dotted), binllm (without_codes)); "
+        "dtype of adapter: float32 (binllm (dotted)), bfloat16 (binllm (without_codes)).\n"
+    ) in told
+    assert "computed alike" not in texts(findings(facts(BEST, comparisons()), "auc"))

@@ -8,17 +8,22 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.evaluate import report as module
 from pipeline.evaluate.report import (
     FILE,
+    PUBLISHED,
     ReportSettings,
     every_method_is_shown,
+    outside,
     published,
-    published_file,
     self_contained,
 )
 from pipeline.evaluate.report import report as stage
 from pipeline.evaluate.report.page import Published
 from pipeline.evaluate.results import Name
+from pipeline.graph import Graph
+from pipeline.store import Store
+from pipeline.study import Study
 from resources import warehouse
 from tests.warehouse.synthetic import HOSTILE, ROOT
 
@@ -89,18 +94,40 @@ def test_published_figures_of_one_data_set_are_read(tmp_path):
     assert published(file, "d") == [Published(Name("mf", "default"), "auc", 0.5, "Paper")]
     assert published(file, "absent") == []
     assert published(file, None) is None
-    assert published(tmp_path / "absent.csv", "d") is None
 
 
-def test_identity_follows_the_published_file_only_where_it_is_asked_for(tmp_path):
-    (tmp_path / "warehouse").mkdir()
-    asked = ReportSettings(published="d")
-    assert published_file(asked, tmp_path) == {}
-    (tmp_path / "warehouse/published.csv").write_text(CSV)
-    first = published_file(asked, tmp_path)
-    (tmp_path / "warehouse/published.csv").write_text(CSV + "\n")
-    assert first != published_file(asked, tmp_path)
-    assert published_file(ReportSettings(), tmp_path) == {}
+def test_report_and_warehouse_read_the_same_published_figures():
+    assert PUBLISHED == warehouse.PUBLISHED
+    assert PUBLISHED.exists()
+
+
+def test_identity_follows_the_template_and_the_published_file_where_it_is_asked_for(tmp_path, monkeypatch):
+    figures, template = tmp_path / "published.csv", tmp_path / "page.html.j2"
+    monkeypatch.setattr(module, "PUBLISHED", figures)
+    monkeypatch.setattr(module, "TEMPLATE", template)
+    figures.write_text(CSV)
+    template.write_text("one")
+    asked, plain = ReportSettings(published="d"), ReportSettings()
+    first = outside(asked, tmp_path), outside(plain, tmp_path)
+    figures.write_text(CSV + "\n")
+    second = outside(asked, tmp_path), outside(plain, tmp_path)
+    assert (first[0] != second[0], first[1] == second[1]) == (True, True)
+    template.write_text("two")
+    assert outside(plain, tmp_path) != second[1]
+
+
+def identity(folder, **facts) -> str:
+    study = Study(**{"name": "one", "title": "Title", **facts})
+    (planned,) = Graph([stage]).plan(study, Store(folder), folder)
+    return planned.spec.fingerprint
+
+
+def test_identity_follows_the_studys_name_and_title_as_both_stand_in_the_page(tmp_path):
+    assert len({identity(tmp_path), identity(tmp_path, name="two"), identity(tmp_path, title="Other")}) == 3
+
+
+def test_name_on_the_page_is_the_studys(full):
+    assert "study quickstart" in full.html
 
 
 def test_leaderboard_view_carries_the_published_figures(full, plain, tmp_path):
