@@ -96,6 +96,64 @@ class Pairs(Table):
     )
 
 
+class Events(Table):
+    grain: ClassVar[str] = "one interaction of the next_item track that passed its filters"
+    row = dy.UInt32(primary_key=True, description="row of the interaction")
+    part = dy.String(description="train, valid or test")
+    user = dy.UInt32(description="dense user")
+    item = dy.UInt32(description="dense item")
+    at = dy.Int64(description="unix seconds or order")
+
+
+class Catalogue(Table):
+    grain: ClassVar[str] = "one item that can be recommended"
+    item = dy.UInt32(primary_key=True, description="dense item")
+    place = dy.UInt32(
+        nullable=True,
+        description="place among the items with train rows, in order of item; null for the cold ones",
+    )
+    train_rows = dy.UInt32(description="rows of this item in train")
+
+
+class Queries(Table):
+    """History holds every event of the user strictly before `at` in a part that may be looked at, oldest first."""
+
+    grain: ClassVar[str] = "one user to recommend to at one moment"
+    part = dy.String(primary_key=True, description="valid or test")
+    user = dy.UInt32(primary_key=True, description="dense user")
+    at = dy.Int64(description="moment of the first target")
+    history = dy.List(dy.UInt32(), description="all items used before, oldest first")
+    targets = dy.List(dy.UInt32(), description="items to be found, in order of time")
+
+
+class Candidates(Table):
+    grain: ClassVar[str] = "one item of one stored list of the rerank track"
+    list = dy.String(primary_key=True, description="which lists: random_20, retrieved_50, random_10")
+    part = dy.String(primary_key=True, description="valid or test")
+    user = dy.UInt32(primary_key=True, description="dense user")
+    place = dy.UInt32(primary_key=True, description="place in the list, from 1; the target's is drawn by seed")
+    item = dy.UInt32(description="dense item")
+    label = dy.UInt8(description="1 for a target, 0 for the others")
+
+
+class Rankings(Table):
+    """The first of each user's order of the catalogue, and the targets wherever in it they stand."""
+
+    grain: ClassVar[str] = "one item in one user's order, by a method, variant and seed"
+    track = dy.String(description="evaluation task: next_item, rerank or cold_item")
+    method = dy.String(description="method or baseline")
+    variant = dy.String(description="named form of the method or control; `default` where it has one form")
+    seed = dy.UInt32(description="seed of the run")
+    part = dy.String(description="valid or test")
+    user = dy.UInt32(description="dense user")
+    rank = dy.UInt32(min=1, description="place in the whole order, from 1; equal scores stand in order of item")
+    item = dy.UInt32(description="dense item")
+    score = dy.Float64(
+        nullable=True, description="the higher the earlier; null where the method cannot score the item"
+    )
+    target = dy.Bool(description="whether the item is to be found")
+
+
 class UserVectors(Table):
     grain: ClassVar[str] = "one user's learnt vector"
     user = dy.UInt32(primary_key=True)
