@@ -116,7 +116,7 @@ class Catalogue(Table):
 
 
 class Queries(Table):
-    """History holds every event of the user strictly before `at` in a part that may be looked at, oldest first."""
+    """History holds the user's events strictly before `at` in a part that may be looked at, oldest first."""
 
     grain: ClassVar[str] = "one user to recommend to at one moment"
     part = dy.String(primary_key=True, description="valid or test")
