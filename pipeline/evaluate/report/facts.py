@@ -117,8 +117,8 @@ def gather(everything: Sequence[Artefact], prompts: int) -> Facts:
     """The facts of a study, with at most `prompts` examples of each method's variant."""
     field = contenders(CTR, holding(everything, "pairs"))
     return Facts(
-        leaderboard=table(everything, "leaderboard", Leaderboard),
-        comparisons=table(everything, "comparisons", Comparisons),
+        leaderboard=table(everything, "leaderboard", Leaderboard).filter(track=CTR.name),
+        comparisons=table(everything, "comparisons", Comparisons).filter(track=CTR.name),
         kinds={one.name: one.kind for one in field},
         costs=costs(field, everything),
         curves=curves(everything),
