@@ -32,7 +32,7 @@ QUERIES_AT_ONCE = 50_000  # bounds memory
 
 
 class CandidatesSettings(Settings):
-    seed: int = Field(1, ge=0, description="of the items drawn and of the target's place in each list")
+    seed: int = Field(default=1, ge=0, description="of the items drawn and of the target's place in each list")
 
 
 # --- what was used -----------------------------------------------------------------------------------------
@@ -108,7 +108,7 @@ def random_others(
         if open_rows.is_empty():
             break
     else:
-        last = [whole(*row, pool, seed) for row in open_rows.iter_rows()]
+        last = [whole(part, user, pool, seed) for part, user in open_rows.iter_rows()]
         more = pl.concat(last) if last else found.clear()
         found = fresh(pl.concat([found, more.filter(~used.holds(more))]), count)
     return found.select("part", "user", "item", nth=pl.int_range(pl.len()).over("user"))
@@ -220,7 +220,7 @@ def the_target_once_and_nothing_used(
         "lists have not their query's first target once": due.join(
             lists.filter(pl.col("targets") == 1), on=["list", "part", "user", "target"], how="anti"
         ).height,
-        "lists are of no query": lists.height - due.height,
+        "lists are of no query": lists.join(queries, on=["part", "user"], how="anti").height,
         "lists hold an item twice": lists.filter(pl.col("repeated") > 0).height,
         "lists have gaps between places": lists.filter(pl.col("gaps").list.any()).height,
         "items were used by their user": others.join(interactions, on=["user", "item"], how="semi").height,

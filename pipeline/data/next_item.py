@@ -143,7 +143,7 @@ def drawn_apart(events: pl.DataFrame, entity: str, settings: NextItemSettings) -
     valid = test + max(round(ids.height * settings.valid_share), 1)
     order = pl.int_range(pl.len())
     apart = ids.select(entity, part=part_by(order < valid, order < test))
-    return events.join(apart, on=entity, how="left", maintain_order="left")
+    return events.drop("part").join(apart, on=entity, how="left", maintain_order="left")
 
 
 # --- queries -----------------------------------------------------------------------------------------------
