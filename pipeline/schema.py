@@ -116,7 +116,8 @@ class Catalogue(Table):
 
 
 class Queries(Table):
-    """History holds the user's events strictly before `at` in a part that may be looked at, oldest first."""
+    """History holds the user's events before the first target, in order of (at, row), of the parts that may be
+    looked at, oldest first; in a random split all events of those parts, whatever their time."""
 
     grain: ClassVar[str] = "one user to recommend to at one moment"
     part = dy.String(primary_key=True, description="valid or test")
