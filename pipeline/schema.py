@@ -96,6 +96,65 @@ class Pairs(Table):
     )
 
 
+class Events(Table):
+    grain: ClassVar[str] = "one interaction of the next_item track that passed its filters"
+    row = dy.UInt32(primary_key=True, description="row of the interaction")
+    part = dy.String(description="train, valid or test")
+    user = dy.UInt32(description="dense user")
+    item = dy.UInt32(description="dense item")
+    at = dy.Int64(description="unix seconds or order")
+
+
+class Catalogue(Table):
+    grain: ClassVar[str] = "one item that can be recommended"
+    item = dy.UInt32(primary_key=True, description="dense item")
+    place = dy.UInt32(
+        nullable=True,
+        description="place among the items with train rows, in order of item; null for the cold ones",
+    )
+    train_rows = dy.UInt32(description="rows of this item in train")
+
+
+class Queries(Table):
+    """History holds the user's events before the first target, in order of (at, row), of the parts that may be
+    looked at, oldest first; in a random split all events of those parts, whatever their time."""
+
+    grain: ClassVar[str] = "one user to recommend to at one moment"
+    part = dy.String(primary_key=True, description="valid or test")
+    user = dy.UInt32(primary_key=True, description="dense user")
+    at = dy.Int64(description="moment of the first target")
+    history = dy.List(dy.UInt32(), description="all items used before, oldest first")
+    targets = dy.List(dy.UInt32(), description="items to be found, in order of time")
+
+
+class Candidates(Table):
+    grain: ClassVar[str] = "one item of one stored list of the rerank track"
+    list = dy.String(primary_key=True, description="which lists: random_20, retrieved_50, random_10")
+    part = dy.String(primary_key=True, description="valid or test")
+    user = dy.UInt32(primary_key=True, description="dense user")
+    place = dy.UInt32(primary_key=True, description="place in the list, from 1; the target's is drawn by seed")
+    item = dy.UInt32(description="dense item")
+    label = dy.UInt8(description="1 for a target, 0 for the others")
+
+
+class Rankings(Table):
+    """The first of each user's order of the catalogue, and the targets wherever in it they stand."""
+
+    grain: ClassVar[str] = "one item in one user's order, by a method, variant and seed"
+    track = dy.String(description="evaluation task: next_item, rerank or cold_item")
+    method = dy.String(description="method or baseline")
+    variant = dy.String(description="named form of the method or control; `default` where it has one form")
+    seed = dy.UInt32(description="seed of the run")
+    part = dy.String(description="valid or test")
+    user = dy.UInt32(description="dense user")
+    rank = dy.UInt32(min=1, description="place in the whole order, from 1; equal scores stand in order of item")
+    item = dy.UInt32(description="dense item")
+    score = dy.Float64(
+        nullable=True, description="the higher the earlier; null where the method cannot score the item"
+    )
+    target = dy.Bool(description="whether the item is to be found")
+
+
 class UserVectors(Table):
     grain: ClassVar[str] = "one user's learnt vector"
     user = dy.UInt32(primary_key=True, description="dense user")
@@ -165,13 +224,58 @@ class UserMetrics(Table):
     accuracy = dy.Float64(nullable=True, description="at probability 0.5; null without probabilities")
 
 
+class UserRanks(Table):
+    """`pipeline.evaluate.ranking` defines the metrics."""
+
+    grain: ClassVar[str] = "one user's figures for a method, variant, seed and part, of orders of the catalogue"
+    track = dy.String(description="evaluation task")
+    method = dy.String(description="method or baseline")
+    variant = dy.String(description="named form of the method or control; `default` where it has one form")
+    seed = dy.UInt32(description="seed of the run")
+    part = dy.String(description="valid or test")
+    user = dy.UInt32(description="dense user")
+    targets = dy.UInt32(min=1, description="items to be found")
+    first = dy.UInt32(nullable=True, description="rank of the first target; null where the list holds none")
+    hr_5 = dy.Float64(description="1 where any target is among the first 5")
+    hr_10 = dy.Float64(description="the same of the first 10")
+    hr_20 = dy.Float64(description="the same of the first 20")
+    ndcg_5 = dy.Float64(description="discounted gain of the first 5 over that of the best possible list")
+    ndcg_10 = dy.Float64(description="the same of the first 10")
+    ndcg_20 = dy.Float64(description="the same of the first 20")
+    mrr_5 = dy.Float64(description="one over the rank of the first target, 0 beyond the first 5")
+    mrr_10 = dy.Float64(description="the same of the first 10")
+    mrr_20 = dy.Float64(description="the same of the first 20")
+    map_5 = dy.Float64(description="precision at each target among the first 5, summed, over all targets")
+    map_10 = dy.Float64(description="the same of the first 10")
+    map_20 = dy.Float64(description="the same of the first 20")
+    precision_5 = dy.Float64(description="targets among the first 5, over 5")
+    precision_10 = dy.Float64(description="the same of the first 10")
+    precision_20 = dy.Float64(description="the same of the first 20")
+    recall_5 = dy.Float64(description="targets among the first 5, over all targets")
+    recall_10 = dy.Float64(description="the same of the first 10")
+    recall_20 = dy.Float64(description="the same of the first 20")
+
+
+class Exposure(Table):
+    grain: ClassVar[str] = "one figure of what a run's lists of all users together show, on one part"
+    track = dy.String(description="evaluation task")
+    method = dy.String(description="method or baseline")
+    variant = dy.String(description="named form of the method or control; `default` where it has one form")
+    seed = dy.UInt32(description="seed of the run")
+    part = dy.String(description="valid or test")
+    metric = dy.String(description="coverage, popularity or novelty, and how many first places: coverage_10")
+    value = dy.Float64(nullable=True, description="null where nobody's list holds anything")
+
+
 class Leaderboard(Table):
     grain: ClassVar[str] = "one metric of a method and variant on one part"
-    track = dy.String(description="evaluation task, here ctr")
+    track = dy.String(description="evaluation task, ctr or next_item")
     method = dy.String(description="method or baseline")
     variant = dy.String(description="named form of the method or control; `default` where it has one form")
     part = dy.String(description="valid or test")
-    metric = dy.String(description="auc, uauc, uauc_weighted, log_loss or accuracy")
+    metric = dy.String(
+        description="ctr: auc, uauc, uauc_weighted, log_loss, accuracy; next_item: those of user_ranks"
+    )
     value = dy.Float64(description="mean over seeds")
     low = dy.Float64(description="2.5 % bootstrap bound over users")
     high = dy.Float64(description="97.5 % bootstrap bound over users")
@@ -179,7 +283,7 @@ class Leaderboard(Table):
     seeds = dy.UInt32(description="number of seeds")
     users = dy.UInt32(description="users that count in this metric")
     users_skipped = dy.UInt32(description="users left out: one class only (uauc)")
-    rows = dy.UInt32(description="scored examples")
+    rows = dy.UInt32(description="scored examples; targets to be found, where a catalogue is ranked")
 
 
 class Comparisons(Table):
