@@ -116,7 +116,8 @@ class Catalogue(Table):
 
 
 class Queries(Table):
-    """History holds every event of the user strictly before `at` in a part that may be looked at, oldest first."""
+    """History holds every event of the user before the first target, in order of (at, row), in the parts that may
+    be looked at, oldest first; in a random split, all of those parts, whatever the time."""
 
     grain: ClassVar[str] = "one user to recommend to at one moment"
     part = dy.String(primary_key=True, description="valid or test")

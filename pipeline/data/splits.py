@@ -17,6 +17,7 @@ from pydantic import Field, model_validator
 
 from pipeline.data.histories import slices, with_histories
 from pipeline.data.negatives import mixed, with_negatives
+from pipeline.data.parts import SplitError, cut_by_time, overlaps, part_by, published, require_global_order
 from pipeline.schema import PARTS, Examples
 from pipeline.stage import Check, Draft, Settings, Verdict, stage
 from pipeline.store import Artefact
@@ -27,10 +28,6 @@ if TYPE_CHECKING:
 
 
 TRAIN_LOOKED_AT = 300_000  # rows of the train part whose histories the check recomputes
-
-
-class SplitError(ValueError):
-    """Interactions that cannot be split as the study says; the message says what to write instead."""
 
 
 class SplitSettings(Settings):
@@ -76,8 +73,8 @@ def parts(interactions: pl.DataFrame, settings: SplitSettings, clock: str) -> pl
         return published(interactions)
     if settings.kind == "time":
         if clock == "order":
-            require_global_order(interactions)
-        cut = cut_by_time(interactions, settings)
+            require_global_order(interactions, instead="per_user")
+        cut = cut_by_time(interactions, settings.valid_share, settings.test_share)
     else:
         cut = cut_per_user(interactions, settings)
     missing = set(PARTS) - set(cut["part"].unique())
@@ -89,33 +86,6 @@ def parts(interactions: pl.DataFrame, settings: SplitSettings, clock: str) -> pl
     return cut
 
 
-def published(interactions: pl.DataFrame) -> pl.DataFrame:
-    if interactions["part"].null_count():
-        raise SplitError(
-            "kind: published needs each row's part: name its column in data.dataset.interactions.columns.part"
-        )
-    return interactions
-
-
-def require_global_order(interactions: pl.DataFrame) -> None:
-    """An order that starts again for every user says nothing of what was before what."""
-    distinct = interactions["at"].n_unique()
-    if interactions.height > 2 * distinct:
-        raise SplitError(
-            f"the source has an order, not a time, and {interactions.height:,} rows share {distinct:,} places "
-            "of it, so it seems to be counted per user: use kind: per_user, or kind: published where the "
-            "source has its own parts"
-        )
-
-
-def cut_by_time(interactions: pl.DataFrame, settings: SplitSettings) -> pl.DataFrame:
-    """One cut for all users. Rows at the cut's very moment go to the later part."""
-    rows, at = interactions.height, interactions["at"]
-    test = rows - max(round(rows * settings.test_share), 1)
-    valid = max(test - max(round(rows * settings.valid_share), 1), 0)
-    return interactions.with_columns(part=part_by(pl.col("at") >= at[valid], pl.col("at") >= at[test]))
-
-
 def cut_per_user(interactions: pl.DataFrame, settings: SplitSettings) -> pl.DataFrame:
     """Each user's last rows, by share, at least one of each; who has fewer than three is only learnt from."""
     rows = pl.len().over("user").cast(pl.Int64)
@@ -125,10 +95,6 @@ def cut_per_user(interactions: pl.DataFrame, settings: SplitSettings) -> pl.Data
     held = rows >= 3
     later = held & (rank >= rows - test - valid)
     return interactions.with_columns(part=part_by(later, held & (rank >= rows - test)))
-
-
-def part_by(later: pl.Expr, last: pl.Expr) -> pl.Expr:
-    return pl.when(last).then(pl.lit("test")).when(later).then(pl.lit("valid")).otherwise(pl.lit("train"))
 
 
 # --- labels ------------------------------------------------------------------------------------------------
@@ -247,26 +213,13 @@ def no_future(draft: Draft, inputs: Mapping[str, Any], settings: SplitSettings) 
     some = train.gather_every(max(train.height // TRAIN_LOOKED_AT, 1))
     looked_at = pl.concat([some, rows.filter(pl.col("part") != "train")])
     faults = sum(past.faults(looked_at[cut], settings.history) for cut in slices(looked_at.height, 100_000))
-    said = overlaps(rows, settings.kind)
+    said = []
+    if settings.kind != "published":  # what others call parts need not follow each other
+        whose = pl.col("user") if settings.kind == "per_user" else pl.lit("all")
+        said = overlaps(rows, whose, by="at")
     if faults:
         said.append(f"{faults:,} histories hold an item of the same moment or later, or lack one from before")
     return Verdict(not said, "; ".join(said), {"histories_looked_at": looked_at.height})
-
-
-def overlaps(rows: pl.DataFrame, kind: str) -> list[str]:
-    """Where a part begins before the part before it has ended; for a published split nothing is asked."""
-    if kind == "published":
-        return []
-    who = pl.col("user") if kind == "per_user" else pl.lit("all").alias("user")
-    spans = rows.group_by(who, "part").agg(first=pl.col("at").min(), last=pl.col("at").max())
-    said = []
-    for earlier, later in (("train", "valid"), ("train", "test"), ("valid", "test")):
-        pairs = spans.filter(part=earlier).join(spans.filter(part=later), on="user")
-        wrong = pairs.filter(pl.col("last") >= pl.col("first_right")).height
-        if wrong:
-            whom = f" for {wrong:,} users" if kind == "per_user" else ""
-            said.append(f"{later} begins before {earlier} has ended{whom}")
-    return said
 
 
 class Past:

@@ -8,13 +8,14 @@ import yaml
 
 from pipeline import stage, study
 from pipeline.data.dataset import dataset
+from pipeline.data.next_item import next_split
 from pipeline.data.sources import source
 from pipeline.data.splits import split
 from pipeline.graph import Graph
 from pipeline.stage import Spec
 from pipeline.store import Artefact, Store
 
-STAGES = {"source": source, "dataset": dataset, "ctr/split": split}
+STAGES = {"source": source, "dataset": dataset, "ctr/split": split, "next_item/split": next_split}
 
 
 @dataclass
@@ -32,8 +33,7 @@ class Project:
 
     def plan(self, until: str = "ctr/split", **data: Any) -> list[Spec]:
         file = self.write("studies/my-study.yaml", yaml.safe_dump({"title": "My study", "data": data}))
-        names = list(STAGES)[: list(STAGES).index(until) + 1]
-        graph = Graph([STAGES[name] for name in names])
+        graph = Graph([STAGES[name] for name in STAGES if name in {"source", "dataset", until}])
         planned = graph.plan(study.load(file), Store(self.root / "store"), self.root)
         return [one.spec for one in planned]
 
