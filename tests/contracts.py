@@ -110,7 +110,7 @@ class ScorerContract:
 class RankerContract:
     """Facts of every model of the next_item track, on the circles of `tests.toy_next`.
 
-    stage: the model's; settings: such that it is quick and learns; personal: whether users get different orders.
+    stage: the model's; settings: such that it is quick and learns; personal: whether orders differ by user.
     """
 
     stage: ClassVar[Stage]
@@ -118,14 +118,17 @@ class RankerContract:
     personal: ClassVar[bool] = True
 
     @pytest.fixture(scope="class")
-    def made(self, tmp_path_factory: pytest.TempPathFactory) -> Artefact:
-        return self.make(tmp_path_factory)
+    @classmethod
+    def made(cls, tmp_path_factory: pytest.TempPathFactory) -> Artefact:
+        return cls.make(tmp_path_factory)
 
-    def make(self, folders: pytest.TempPathFactory, seed: int = 1) -> Artefact:
-        return toy_next.make(self.stage, toy_next.circles(), folders.mktemp("ranker"), seed, **self.settings)
+    @classmethod
+    def make(cls, folders: pytest.TempPathFactory, seed: int = 1) -> Artefact:
+        return toy_next.make(cls.stage, toy_next.circles(), folders.mktemp("ranker"), seed, **cls.settings)
 
     @pytest.fixture(scope="class")
-    def rankings(self, made: Artefact) -> pl.DataFrame:
+    @classmethod
+    def rankings(cls, made: Artefact) -> pl.DataFrame:
         """The orders of the test queries, seen items masked, all 24 items of each."""
         return made.table("rankings").filter(part="test", variant="default").sort("user", "rank")
 
@@ -183,7 +186,7 @@ class RankerContract:
 
 
 class VectorContract:
-    """Facts of models of the next_item track that export vectors; beside `RankerContract`. `width`: their length."""
+    """Facts of models of the next_item track that export vectors of this width; beside `RankerContract`."""
 
     width: ClassVar[int]
 
@@ -207,9 +210,7 @@ class ResumeContract:
     def test_a_killed_fit_goes_on_to_the_same_bits(
         self, made: Artefact, killed_after: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        spec = toy_next.spec_of(
-            self.stage, toy_next.store_with(toy_next.circles(), tmp_path), **self.settings
-        )
+        spec = toy_next.spec_of(self.stage, toy_next.store_with(toy_next.circles(), tmp_path), **self.settings)
         with monkeypatch.context() as patched:
             patched.setattr(pairs.Saving, "__init__", eager(pairs.Saving))
             patched.setattr(pairs, "advance", killing(pairs.advance, killed_after))

@@ -1,4 +1,4 @@
-"""The shared fitting loop of models that learn from pairs (user, item, label), negatives given or drawn by the loss.
+"""The shared fitting loop of models that learn from pairs (user, item, label), given or drawn by the loss.
 
     model + loss of a batch + judge of the model -> fit_pairs -> the weights of the best epoch
 
