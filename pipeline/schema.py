@@ -116,8 +116,8 @@ class Catalogue(Table):
 
 
 class Queries(Table):
-    """History holds every event of the user before the first target, in order of (at, row), in the parts that may
-    be looked at, oldest first; in a random split, all of those parts, whatever the time."""
+    """History holds the user's events before the first target, in order of (at, row), of the parts that may be
+    looked at, oldest first; in a random split all events of those parts, whatever their time."""
 
     grain: ClassVar[str] = "one user to recommend to at one moment"
     part = dy.String(primary_key=True, description="valid or test")
