@@ -209,6 +209,13 @@ class Search(Table):
     chosen = dy.Bool(description="true for the one that was kept")
 
 
+class Trials(Table):
+    grain: ClassVar[str] = "one setting that was tried on the next_item track, judged on validation"
+    candidate = dy.String(description="the setting, as name=value pairs")
+    valid_ndcg_10 = dy.Float64(description="NDCG@10 on the validation queries")
+    chosen = dy.Bool(description="true for the one that was kept")
+
+
 class UserMetrics(Table):
     grain: ClassVar[str] = "one user's figures for a method, variant, seed and part"
     track = dy.String()

@@ -8,8 +8,10 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import polars as pl
+import pytest
 
 from pipeline.stage import Artefact, Stage
+from tests import toy_next
 from tests.toy_ctr import failed
 
 KEYS = ("row", "part", "user", "item", "label")
@@ -100,6 +102,81 @@ class ScorerContract:
         for artefact in scored.values():
             ordered = artefact.table("pairs").sort("score")
             assert ordered["probability"].is_sorted()
+
+
+class RankerContract:
+    """Facts of every model of the next_item track, on the circles of `tests.toy_next`.
+
+    stage: the model's; settings: such that it is quick and learns; personal: whether users get different orders.
+    """
+
+    stage: ClassVar[Stage]
+    settings: ClassVar[Mapping[str, Any]] = {}
+    personal: ClassVar[bool] = True
+
+    @pytest.fixture(scope="class")
+    def made(self, tmp_path_factory: pytest.TempPathFactory) -> Artefact:
+        return self.make(tmp_path_factory)
+
+    def make(self, folders: pytest.TempPathFactory, seed: int = 1) -> Artefact:
+        return toy_next.make(self.stage, toy_next.circles(), folders.mktemp("ranker"), seed, **self.settings)
+
+    @pytest.fixture(scope="class")
+    def rankings(self, made: Artefact) -> pl.DataFrame:
+        """The orders of the test queries, seen items masked, all 24 items of each."""
+        return made.table("rankings").filter(part="test", variant="default").sort("user", "rank")
+
+    def test_every_setting_is_described_and_has_a_default(self) -> None:
+        for name, field in self.stage.settings.model_fields.items():
+            assert field.description, name
+            assert not field.is_required(), name
+
+    def test_all_checks_pass(self, made: Artefact) -> None:
+        assert "every_query_ranked_once" in made.manifest["checks"]
+        assert failed(made) == {}
+
+    def test_every_item_stands_once_and_scores_are_finite_or_missing(self, rankings: pl.DataFrame) -> None:
+        users = rankings.group_by("user", maintain_order=True).agg("rank", "item", "score")
+        assert users.height == toy_next.EMPTY + 1
+        for _, rank, item, score in users.iter_rows():
+            assert rank == list(range(1, toy_next.ITEMS + 1))
+            assert sorted(item) == list(range(toy_next.ITEMS))
+            scored = [value for value in score if value is not None]
+            assert all(abs(value) < float("inf") for value in scored)
+            assert scored == sorted(scored, reverse=True)
+
+    def test_seen_items_are_masked(self, rankings: pl.DataFrame) -> None:
+        for user, history in toy_next.circles().part("test").select("user", "history").iter_rows():
+            seen = rankings.filter(pl.col("user") == user, pl.col("item").is_in(history))
+            assert seen.height == len(history)
+            assert seen["score"].null_count() == len(history)
+
+    def test_cold_items_are_never_recommended(self, rankings: pl.DataFrame) -> None:
+        cold = rankings.filter(pl.col("item") >= toy_next.COLD_ITEM)
+        assert cold["score"].null_count() == cold.height
+        last = rankings.filter(pl.col("score").is_not_null()).group_by("user").agg(last=pl.col("rank").max())
+        assert cold.join(last, on="user").filter(pl.col("rank") < pl.col("last")).is_empty()
+
+    def test_cold_users_get_an_order_and_all_the_same(self, rankings: pl.DataFrame) -> None:
+        cold = rankings.filter(pl.col("user") >= toy_next.NEW_ON_COLD, pl.col("score").is_not_null())
+        orders = [tuple(items) for (items,) in cold.group_by("user").agg("item").select("item").iter_rows()]
+        assert len(orders) == 2
+        assert len(set(orders)) == 1
+        assert len(orders[0]) == toy_next.CIRCLE
+
+    def test_the_planted_taste_is_found(self, rankings: pl.DataFrame) -> None:
+        first = rankings.filter(pl.col("rank") == 1, pl.col("user") < toy_next.LEARNT)
+        own = (first["item"] % 2 == first["user"] % 2).sum()
+        assert own == toy_next.LEARNT if self.personal else own < toy_next.LEARNT
+
+    def test_the_same_bits_twice(self, made: Artefact, tmp_path_factory: pytest.TempPathFactory) -> None:
+        assert same_files(made, self.make(tmp_path_factory))
+
+    def test_another_seed_gives_other_scores_where_there_is_chance(
+        self, made: Artefact, tmp_path_factory: pytest.TempPathFactory
+    ) -> None:
+        other = self.make(tmp_path_factory, seed=2).table("rankings")["score"].to_list()
+        assert (other != made.table("rankings")["score"].to_list()) == self.stage.seeded
 
 
 def same_files(one: Artefact, other: Artefact) -> bool:

@@ -1,4 +1,4 @@
-"""The shared fitting loop of models that learn from labelled pairs (user, item, label).
+"""The shared fitting loop of models that learn from pairs (user, item, label), negatives given or drawn by the loss.
 
     model + loss of a batch + judge of the model -> fit_pairs -> the weights of the best epoch
 
@@ -46,7 +46,10 @@ Judge = Callable[[], float]  # the higher the better
 
 @dataclass(frozen=True)
 class Fitting:
-    """How to fit. Stops after `patience` epochs without a better judgement, or after `epochs`."""
+    """How to fit. Stops after `patience` epochs without a better judgement, or after `epochs`.
+
+    judged_by: what the judge measures, for the curve.
+    """
 
     seed: int
     lr: float
@@ -54,6 +57,7 @@ class Fitting:
     batch: int
     epochs: int
     patience: int
+    judged_by: str = "valid_auc"
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,7 @@ def fit_pairs(
         counting.advance(fit.epochs)
         while not finished(fit, how):
             mean = train_epoch(model, optimiser, train, loss, how, fit.epochs)
-            if advance(fit, mean, judge()):
+            if advance(fit, mean, judge(), how.judged_by):
                 best = copy(model)
             if saving is not None and (finished(fit, how) or time.monotonic() - written >= saving.seconds):
                 save(saving.file, model, optimiser, best, fit)
@@ -102,7 +106,7 @@ def fit_pairs(
 
 
 def curve_table(trials: Mapping[str, Fit]) -> pl.DataFrame:
-    """Loss and validation AUC of every trial's epochs as a `curve` table; the phase is the candidate."""
+    """Loss and judgement of every trial's epochs as a `curve` table; the phase is the candidate."""
     rows = [(phase, *point) for phase, fit in trials.items() for point in fit.curve]
     return pl.DataFrame(rows, schema=["phase", "step", "metric", "value"], orient="row")
 
@@ -144,10 +148,10 @@ def train_epoch(
     return total / n
 
 
-def advance(fit: Fit, loss: float, judgement: float) -> bool:
+def advance(fit: Fit, loss: float, judgement: float, judged_by: str) -> bool:
     """Record an epoch. Returns whether it is the best so far."""
     fit.epochs += 1
-    fit.curve += [(fit.epochs, "train_loss", loss), (fit.epochs, "valid_auc", judgement)]
+    fit.curve += [(fit.epochs, "train_loss", loss), (fit.epochs, judged_by, judgement)]
     if judgement <= fit.best:
         return False
     fit.best, fit.best_epochs = judgement, fit.epochs

@@ -1,0 +1,94 @@
+"""Item neighbours: items that the users of your items also used.
+
+Sarwar et al., WWW 2001, https://doi.org/10.1145/371920.372071; shrinkage as in Koren and Bell's chapter of the
+Recommender Systems Handbook.
+
+    train pairs -> cosine of items' user sets, shrunk -> the `neighbours` most similar of each item
+    -> score = sum of similarities to the history
+
+similarity(i, j) = users of both / (sqrt(users of i * users of j) + shrink). The similarities are made a block of
+items at a time, and only the neighbours of each are kept.
+
+Items that resemble nothing in the history follow by popularity. Cold: a history without items that have training
+rows gets the popular items; items without training rows stand behind all others.
+"""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from pipeline.collab.events import Floats, Trained, from_histories, share, trained, user_items
+from pipeline.collab.ranked import RankedSettings, every_query_ranked_once, write_rankings
+from pipeline.schema import Rankings
+from pipeline.stage import Artefact, Check, Draft, stage
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+    from pipeline.collab.ranked import Scores
+
+BLOCK = 1024  # items whose similarities to all others are in memory at once
+
+
+class ItemKNNSettings(RankedSettings):
+    neighbours: int = Field(100, ge=1, description="similar items that are kept of each item")
+    shrink: float = Field(
+        10.0, ge=0, description="added to the denominator: similarities that few users support count less"
+    )
+
+
+def similarities(used: "csr_matrix", neighbours: int, shrink: float) -> "csr_matrix":
+    """Cosines of the columns of `used` (n_users, n_items), shrunk, (n_items, n_items): column j has the items
+    nearest to j, of equal ones the first; the diagonal is 0."""
+    from scipy.sparse import vstack
+
+    by_item, size = used.T.tocsr(), np.sqrt(np.asarray(used.sum(0)).ravel())
+    rows = []
+    for start in range(0, by_item.shape[0], BLOCK):
+        both = (by_item[start : start + BLOCK] @ used).tocsr()
+        owner = start + np.repeat(np.arange(both.shape[0]), np.diff(both.indptr))
+        both.data /= size[owner] * size[both.indices] + shrink
+        both.data[owner == both.indices] = 0
+        rows.append(nearest(both, neighbours))
+    return vstack(rows, format="csr").T.tocsr()
+
+
+def nearest(rows: "csr_matrix", count: int) -> "csr_matrix":
+    """The `count` largest entries of each row, those above 0; of equal ones the first."""
+    from scipy.sparse import csr_matrix
+
+    owner = np.repeat(np.arange(rows.shape[0]), np.diff(rows.indptr))
+    order = np.lexsort((rows.indices, -rows.data, owner))
+    place = np.arange(len(order)) - rows.indptr[owner[order]]
+    kept = order[(place < count) & (rows.data[order] > 0)]
+    return csr_matrix((rows.data[kept], (owner[kept], rows.indices[kept])), shape=rows.shape)
+
+
+def alike(rows: Trained, settings: ItemKNNSettings) -> "Scores":
+    """Scores: sums of similarities to the items of the history."""
+    weights = similarities(user_items(rows), settings.neighbours, settings.shrink)
+    fill = share(rows.popularity) - 1
+
+    def weigh(past: "csr_matrix") -> Floats:
+        found: NDArray[np.float32] = (past @ weights).toarray()
+        return np.where(found > 0, found, fill)
+
+    return from_histories(rows.popularity, rows.known.items, weigh)
+
+
+@stage(
+    "next_item/item_knn",
+    settings=ItemKNNSettings,
+    section="models",
+    version=1,
+    inputs={"split": "next_item/split"},
+    tables={"rankings": Rankings},
+    checks=(Check(every_query_ranked_once),),
+    predicts="rankings",
+)
+def item_knn(split: Artefact, settings: ItemKNNSettings, out: Draft) -> None:
+    """Order of items by their similarity to what the user used."""
+    rows = trained(split)
+    write_rankings(out, "item_knn", alike(rows, settings), split, settings)

@@ -1,0 +1,83 @@
+"""LightGCN: vectors of users and items, each averaged with those of its neighbours in the graph of who used what.
+
+He et al., SIGIR 2020, https://arxiv.org/abs/2002.02126
+
+    train pairs -> graph, normalised by both degrees -> learnt vectors -> `layers` steps over it, averaged
+    -> bpr on sampled negatives, stopped by validation NDCG@10 -> inner products
+
+As in the paper, the penalty is on the learnt vectors, not on the averaged ones, and nothing but the vectors is
+learnt. Departures: several negatives a row instead of one, and the bce loss as a choice.
+
+Cold: users without training rows have the mean vector; items without training rows stand behind all others.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import polars as pl
+from pydantic import Field
+
+from pipeline.collab.events import Trained, trained
+from pipeline.collab.ranked import every_query_ranked_once, write_rankings
+from pipeline.collab.sampled import SampledSettings
+from pipeline.collab.vectors import TABLES, Vectors, every_id_has_a_vector, from_vectors, write_vectors
+from pipeline.schema import Curve, Rankings
+from pipeline.stage import Artefact, Check, Draft, stage
+
+if TYPE_CHECKING:
+    from pipeline.collab.pairs import Fit
+
+
+class LightGCNSettings(SampledSettings):
+    layers: int = Field(2, ge=1, description="steps over the graph")
+
+
+def learn(
+    rows: Trained, valid: pl.DataFrame, settings: LightGCNSettings, seed: int, checkpoint: Path | None = None
+) -> "tuple[Vectors, Fit]":
+    """Averaged vectors (dim numbers), and how the fit went."""
+    import torch
+    from torch import Tensor
+
+    from pipeline.collab.negatives import Learner, Scored, fit_sampled, squared
+    from pipeline.collab.pairs import generator
+    from pipeline.collab.propagated import LightGCN, links
+
+    first = generator(seed, settings.epochs)  # beyond the last epoch's draws
+    model = LightGCN(links(rows), settings.dim, settings.layers, settings.spread, first)
+
+    def score(user: Tensor, items: Tensor) -> Scored:
+        found = model()
+        logits = torch.einsum("nd,nmd->nm", found["user"][user], found["item"][items])
+        return Scored(logits, squared(model.user[user], model.item[items]))
+
+    @torch.no_grad()
+    def read() -> Vectors:
+        return Vectors(*(vectors.numpy() for vectors in model().values()))
+
+    return fit_sampled(Learner(model, score, read), rows, valid, settings, seed, checkpoint)
+
+
+@stage(
+    "next_item/lightgcn",
+    settings=LightGCNSettings,
+    section="models",
+    version=1,
+    inputs={"split": "next_item/split"},
+    tables={"rankings": Rankings, "curve": Curve, **TABLES},
+    checks=(Check(every_query_ranked_once), Check(every_id_has_a_vector)),
+    seeded=True,
+    predicts="rankings",
+    needs="gpu",
+)
+def lightgcn(split: Artefact, settings: LightGCNSettings, out: Draft) -> None:
+    """Vectors averaged over the graph of who used what, and the orders they give."""
+    from pipeline.collab.pairs import curve_table
+
+    rows = trained(split)
+    valid = split.table("queries").filter(pl.col("part") == "valid")
+    vectors, fit = learn(rows, valid, settings, out.seed, out.checkpoints / "lightgcn.safetensors")
+    write_rankings(out, "lightgcn", from_vectors(vectors, rows.known), split, settings)
+    write_vectors(out, vectors, rows.known)
+    out.table("curve", curve_table({"fit": fit}))
+    out.metric(epochs=fit.best_epochs)

@@ -1,0 +1,99 @@
+"""A small split of the next_item track, and a way to run one of its models on it as the graph would.
+
+Sixteen users of two tastes walk round a circle of their items, even or odd, so a model has something to find: of the
+items not seen, those of a user's own parity are right, and the next one on the circle is the target.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import polars as pl
+
+from pipeline.collab.events import Trained, trained_rows
+from pipeline.schema import Catalogue, Events, Queries
+from pipeline.stage import Source, Spec, Stage, fingerprint, run
+from pipeline.store import Artefact, Store
+
+SPLIT = "6" * 32
+CIRCLE, COLD_ITEM, ITEMS = 22, 22, 24  # items with training rows; the first without; all
+LEARNT, STEPS = 16, 7  # users with training rows; items that each of them uses
+NEW, NEW_ON_COLD, EMPTY = 16, 17, 18  # users without: history of known items, of a cold item, none
+
+
+class Toy(NamedTuple):
+    """Tables of a split."""
+
+    events: pl.DataFrame
+    queries: pl.DataFrame
+    catalogue: pl.DataFrame
+
+    @property
+    def trained(self) -> Trained:
+        return trained_rows(self.events, self.queries, self.catalogue.height)
+
+    def part(self, name: str) -> pl.DataFrame:
+        """The queries of a part."""
+        return self.queries.filter(pl.col("part") == name)
+
+
+def toy(learnt: Iterable[list[int]], n_items: int, new: Iterable[list[int]] = ()) -> Toy:
+    """Leave-last-two of users who use these items in this order, and the last item of users who came after training."""
+    rows, asked = [], []
+    walks = [*((True, items) for items in learnt), *((False, items) for items in new)]
+    for user, (known, items) in enumerate(walks):
+        last = len(items) - 1
+        parts = ["train"] * (last - 1) + ["valid", "test"] if known else ["test"] * len(items)
+        rows += [(part, user, item, at) for at, (part, item) in enumerate(zip(parts, items, strict=True))]
+        asked += [("valid", user, last - 1, items[: last - 1], [items[last - 1]])] if known else []
+        asked += [("test", user, last, items[:last], [items[last]])]
+    events = pl.DataFrame(rows, schema=["part", "user", "item", "at"], orient="row").with_row_index("row")
+    queries = pl.DataFrame(asked, schema=["part", "user", "at", "history", "targets"], orient="row")
+    counts = [events.filter(part="train", item=item).height for item in range(n_items)]
+    places = iter(range(n_items))
+    held = {"item": range(n_items), "place": [next(places) if n else None for n in counts], "train_rows": counts}
+    return Toy(
+        Events.validate(events.select(Events.column_names()), cast=True),
+        Queries.validate(queries.sort("part", "user"), cast=True),
+        Catalogue.validate(pl.DataFrame(held), cast=True),
+    )
+
+
+def circles() -> Toy:
+    """The toy of this module."""
+    learnt = [[(user + 2 * step) % CIRCLE for step in range(STEPS)] for user in range(LEARNT)]
+    return toy(learnt, ITEMS, new=[[0, 2, 4, 6], [COLD_ITEM, 5], [7]])
+
+
+def store_with(tables: Toy, folder: Path) -> Store:
+    """A store that holds the tables as the artefact of `next_item/split`."""
+    store = Store(folder / "store")
+    draft = store.draft(folder / "store/work" / SPLIT)
+    for name, frame in tables._asdict().items():
+        frame.write_parquet(draft / f"{name}.parquet")
+    facts = {"stage": "next_item/split", "fingerprint": SPLIT, "files": {}, "cell": {}, "metrics": {}, "measured": {}}
+    store.commit(draft, facts)
+    return store
+
+
+def spec_of(stage: Stage, store: Store, seed: int = 1, **settings: Any) -> Spec:
+    """The spec of the stage on that store's split."""
+    cell = {"seed": seed} if stage.seeded else {}
+    filled = stage.settings.model_validate(settings).model_dump(mode="json")
+    inputs = {"split": Source("next_item/split", SPLIT)}
+    return Spec(
+        reference=stage.reference,
+        stage=stage.name,
+        study="toy",
+        cell=cell,
+        settings=filled,
+        inputs=inputs,
+        fingerprint=fingerprint(stage, filled, cell, inputs, {}),
+        store=str(store.root),
+        root=str(store.root),
+    )
+
+
+def make(stage: Stage, tables: Toy, folder: Path, seed: int = 1, **settings: Any) -> Artefact:
+    """Run the stage on the tables. Returns its artefact, whose checks all ran."""
+    return run(spec_of(stage, store_with(tables, folder), seed, **settings))[0]
