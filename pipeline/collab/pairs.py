@@ -42,6 +42,7 @@ class Batch(NamedTuple):
 
 Loss = Callable[[Batch, int, Generator], Tensor]  # batch, epoch from 0, draws -> mean loss of the batch
 Judge = Callable[[], float]  # the higher the better
+Epoch = Callable[[torch.optim.Optimizer, int], float]  # optimiser, epoch from 0 -> mean loss
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,19 @@ def fit_pairs(
     Weight decay is Adam's L2 term, as in the papers' code; parameters without dimensions (scales, offsets)
     are spared. Raises FloatingPointError where the loss is no number.
     """
+    return fit_epochs(
+        model,
+        lambda optimiser, epoch: train_epoch(model, optimiser, train, loss, how, epoch),
+        judge,
+        how,
+        saving,
+    )
+
+
+def fit_epochs(
+    model: nn.Module, train: Epoch, judge: Judge, how: Fitting, saving: Saving | None = None
+) -> Fit:
+    """The loop over epochs: judge each, keep the best, write checkpoints, stop; whatever an epoch is."""
     optimiser = adam(model, how)
     fit, best = Fit(), copy(model)
     if saving is not None and saving.file.exists():
@@ -94,7 +108,7 @@ def fit_pairs(
     with one_thread(), meter("epochs", how.epochs) as counting:
         counting.advance(fit.epochs)
         while not finished(fit, how):
-            mean = train_epoch(model, optimiser, train, loss, how, fit.epochs)
+            mean = train(optimiser, fit.epochs)
             if advance(fit, mean, judge(), how.judged_by):
                 best = copy(model)
             if saving is not None and (finished(fit, how) or time.monotonic() - written >= saving.seconds):
@@ -135,14 +149,25 @@ def train_epoch(
     """One pass over the rows in this epoch's order. Returns the mean loss."""
     draws = generator(how.seed, epoch)
     model.train()
-    total, n = 0.0, len(train.label)
-    for rows in torch.randperm(n, generator=draws).split(how.batch):
-        batch = Batch(*(column.index_select(0, rows) for column in train))
-        value = loss(batch, epoch, draws)
+
+    def losses() -> Iterator[tuple[Tensor, int]]:
+        for rows in torch.randperm(len(train.label), generator=draws).split(how.batch):
+            yield loss(Batch(*(column.index_select(0, rows) for column in train)), epoch, draws), len(rows)
+
+    return descend(losses(), optimiser, epoch)
+
+
+def descend(losses: Iterator[tuple[Tensor, int]], optimiser: torch.optim.Optimizer, epoch: int) -> float:
+    """A step down each batch's mean loss, given with its rows. Returns the mean loss of all rows.
+
+    Each loss is asked for after the step before it. Raises FloatingPointError where the sum is no number.
+    """
+    total, n = 0.0, 0
+    for value, rows in losses:
         optimiser.zero_grad()
         value.backward()
         optimiser.step()
-        total += value.item() * len(rows)
+        total, n = total + value.item() * rows, n + rows
     if not np.isfinite(total):
         raise FloatingPointError(f"the loss is {total} after epoch {epoch + 1}; a lower `lr` may help")
     return total / n
