@@ -231,6 +231,49 @@ class UserMetrics(Table):
     accuracy = dy.Float64(nullable=True, description="at probability 0.5; null without probabilities")
 
 
+class UserRanks(Table):
+    """`pipeline.evaluate.ranking` defines the metrics."""
+
+    grain: ClassVar[str] = "one user's figures for a method, variant, seed and part, of orders of the catalogue"
+    track = dy.String()
+    method = dy.String()
+    variant = dy.String()
+    seed = dy.UInt32()
+    part = dy.String(description="valid or test")
+    user = dy.UInt32()
+    targets = dy.UInt32(min=1, description="items to be found")
+    first = dy.UInt32(nullable=True, description="rank of the first target; null where the list holds none")
+    hr_5 = dy.Float64(description="1 where any target is among the first 5")
+    hr_10 = dy.Float64()
+    hr_20 = dy.Float64()
+    ndcg_5 = dy.Float64(description="discounted gain of the first 5 over that of the best possible list")
+    ndcg_10 = dy.Float64()
+    ndcg_20 = dy.Float64()
+    mrr_5 = dy.Float64(description="one over the rank of the first target, 0 beyond the first 5")
+    mrr_10 = dy.Float64()
+    mrr_20 = dy.Float64()
+    map_5 = dy.Float64(description="precision at each target among the first 5, summed, over all targets")
+    map_10 = dy.Float64()
+    map_20 = dy.Float64()
+    precision_5 = dy.Float64(description="targets among the first 5, over 5")
+    precision_10 = dy.Float64()
+    precision_20 = dy.Float64()
+    recall_5 = dy.Float64(description="targets among the first 5, over all targets")
+    recall_10 = dy.Float64()
+    recall_20 = dy.Float64()
+
+
+class Exposure(Table):
+    grain: ClassVar[str] = "one figure of what a run's lists of all users together show, on one part"
+    track = dy.String()
+    method = dy.String()
+    variant = dy.String()
+    seed = dy.UInt32()
+    part = dy.String(description="valid or test")
+    metric = dy.String(description="coverage, popularity or novelty, and how many first places: coverage_10")
+    value = dy.Float64(nullable=True, description="null where nobody's list holds anything")
+
+
 class Leaderboard(Table):
     grain: ClassVar[str] = "one metric of a method and variant on one part"
     track = dy.String()

@@ -5,46 +5,66 @@
 No matrix of all users and all items is ever in memory: a block of users is. Equal scores stand in order of
 item, so an order never depends on a block's size or on the device. An item that a model cannot score (cold,
 or masked because it was seen) stands behind all others, in order of item.
+
+A stage of the track ends in `write_rankings`, takes its settings from `RankedSettings` and has the check
+`every_query_ranked_once`. Nothing here imports torch before an order is made, so stages load fast.
 """
 
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import polars as pl
-import torch
-from torch import Tensor
+from pydantic import Field
 
-TRACK = "next_item"
+from pipeline.evaluate.pointwise import one, refusal
+from pipeline.evaluate.ranking import CUTS, TRACK, faults, mean_of
+from pipeline.schema import Rankings, empty
+from pipeline.stage import Artefact, Draft, Input, Settings, Verdict
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
 TOP = 100  # first places that are kept of each order
-CELLS = 1 << 23  # scores in memory at once
+CELLS = 1 << 21  # scores in memory at once (8 MB): the passes over them stay in the processor's cache
 
 
 class Block(NamedTuple):
     """Some queries: users (n,) int64; their histories one after another, items (m,) int64, oldest first,
     with offsets (n + 1,) int64 saying where each begins."""
 
-    user: Tensor
-    items: Tensor
-    offsets: Tensor
+    user: "Tensor"
+    items: "Tensor"
+    offsets: "Tensor"
 
 
-Scores = Callable[[Block], Tensor]  # block -> (n, items) float32, -inf where an item cannot be scored
+Scores = Callable[[Block], "Tensor"]  # block -> (n, items) float32, -inf where an item cannot be scored
+
+
+class RankedSettings(Settings):
+    """What all models of the track let a study choose."""
+
+    seen_kept: bool = Field(
+        False, description="also write the orders with seen items left in, as the variant seen_kept"
+    )
+    top: int = Field(TOP, ge=max(CUTS), description="first places that are kept of each user's order")
 
 
 def blocks(queries: pl.DataFrame, size: int) -> Iterator[tuple[pl.DataFrame, Block]]:
     """The queries in slices of at most `size`, with their arrays."""
+    import torch
+
     for rows in queries.iter_slices(size):
-        lengths = rows["history"].list.len().to_numpy().astype(np.int64)
-        items = rows["history"].explode(empty_as_null=False).to_numpy().astype(np.int64)
-        yield (
-            rows,
-            Block(
-                torch.from_numpy(rows["user"].to_numpy().astype(np.int64)),
-                torch.from_numpy(items),
-                torch.from_numpy(np.r_[0, np.cumsum(lengths)]),
-            ),
-        )
+        owner, items = flat(rows["history"])
+        lengths = np.bincount(owner, minlength=rows.height)
+        arrays = (rows["user"].to_numpy().astype(np.int64), items, np.r_[0, np.cumsum(lengths)])
+        yield rows, Block(*(torch.from_numpy(array) for array in arrays))
+
+
+def flat(lists: pl.Series) -> tuple[np.ndarray, np.ndarray]:
+    """Row (m,) and value (m,) of all that lists of items hold, int64."""
+    owner = np.repeat(np.arange(len(lists)), lists.list.len().to_numpy())
+    return owner, lists.explode(empty_as_null=False).to_numpy().astype(np.int64)
 
 
 def order(
@@ -52,42 +72,194 @@ def order(
 ) -> pl.DataFrame:
     """Columns part, user, rank, item, score, target: each query's first `top` items and all its targets.
 
-    queries: as the table `queries`; masked: items of the history stand behind all others. Sorted by part, user
-    and rank. Raises FloatingPointError for a score of NaN.
+    queries: as the table `queries`; masked: items of the history stand behind all others; a `top` of 0 gives the
+    targets only, which is fast. Sorted by part, user and rank. Raises FloatingPointError for a score of NaN.
     """
     found = [
         ordered(scores(block), block, rows, masked, top)
         for rows, block in blocks(queries, max(1, CELLS // n_items))
     ]
-    return pl.concat(found).sort("part", "user", "rank")
+    return pl.concat([NOTHING, *found]).sort("part", "user", "rank")
 
 
-def ordered(found: Tensor, block: Block, rows: pl.DataFrame, masked: bool, top: int) -> pl.DataFrame:
-    """`order` of one block, from its scores (n, items)."""
-    if found.isnan().any():
+NOTHING = empty(Rankings).select("part", "user", "rank", "item", "score", "target")
+
+
+def ordered(found: "Tensor", block: Block, rows: pl.DataFrame, masked: bool, top: int) -> pl.DataFrame:
+    """`order` of one block, from its scores (n, items), in the order of its queries and not of ranks."""
+    import torch
+
+    found = found.float()
+    if found.numel() and found.max().isnan():
         raise FloatingPointError("a score is not a number")
     if masked:
-        owner = torch.repeat_interleave(torch.arange(len(block.user)), block.offsets.diff())
-        found = found.index_put((owner, block.items), torch.tensor(-torch.inf))
-    held, items = (t.cpu() for t in found.sort(dim=1, descending=True, stable=True))
-    n, width = held.shape
-    wanted = torch.zeros_like(held, dtype=torch.bool)
-    targets = rows["targets"]
-    owner = np.repeat(np.arange(n), targets.list.len().to_numpy())
-    wanted[
-        torch.from_numpy(owner),
-        torch.from_numpy(targets.explode(empty_as_null=False).to_numpy().astype(np.int64)),
-    ] = True
-    wanted = wanted.gather(1, items)
-    user, place = (wanted | (torch.arange(width) < top)).nonzero(as_tuple=True)
-    score = held[user, place].double().numpy()
+        found = without_seen(found, block)
+    held, items = (t.cpu().numpy() for t in first(found, min(top, found.shape[1])))
+    owner, item = (np.array(each) for each in sorted_pairs(*flat(rows["targets"])))
+    placed = places(found, torch.from_numpy(owner), torch.from_numpy(item))
+    rank, score = (t.cpu().numpy() for t in placed)
+    wanted = np.zeros(items.shape, dtype=np.bool_)
+    inside = rank <= items.shape[1]
+    wanted[owner[inside], rank[inside] - 1] = True
+    query = np.r_[np.repeat(np.arange(len(items)), items.shape[1]), owner[~inside]]
+    value = np.r_[held.ravel(), score[~inside]].astype(np.float64)
     return pl.DataFrame(
         {
-            "part": rows["part"].gather(user.numpy()),
-            "user": rows["user"].gather(user.numpy()),
-            "rank": (place + 1).numpy().astype(np.uint32),
-            "item": items[user, place].numpy().astype(np.uint32),
-            "score": pl.Series(score).replace(-np.inf, None),
-            "target": wanted[user, place].numpy(),
-        }
+            "part": rows["part"].gather(query),
+            "user": rows["user"].gather(query),
+            "rank": np.r_[np.tile(np.arange(1, items.shape[1] + 1), len(items)), rank[~inside]].astype(
+                np.uint32
+            ),
+            "item": np.r_[items.ravel(), item[~inside]].astype(np.uint32),
+            "score": pl.Series(value).replace(-np.inf, None),
+            "target": np.r_[wanted.ravel(), np.ones(int((~inside).sum()), dtype=np.bool_)],
+        },
     )
+
+
+def sorted_pairs(owner: np.ndarray, item: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs (m,), each once, by owner and item."""
+    pairs = np.unique(np.stack([owner, item], axis=1), axis=0)
+    return pairs[:, 0].copy(), pairs[:, 1].copy()
+
+
+def without_seen(found: "Tensor", block: Block) -> "Tensor":
+    """Scores (n, items) with -inf for the items of each user's history; the model's own tensor is left alone."""
+    import torch
+
+    owner = torch.repeat_interleave(torch.arange(len(block.user)), block.offsets.diff())
+    nothing = torch.tensor(-torch.inf, device=found.device)
+    return found.index_put((owner.to(found.device), block.items.to(found.device)), nothing)
+
+
+def first(found: "Tensor", top: int) -> tuple["Tensor", "Tensor"]:
+    """Scores and items (n, top) of the first places of scores (n, items): a stable sort's, without the sort.
+
+    Which of equal scores torch's selection takes is left to the device. So the selected are put in order of item
+    where equal, and rows with equal scores on both sides of the cut are selected again by unique keys.
+    """
+
+    if top >= found.shape[1]:
+        return tuple(found.sort(dim=1, descending=True, stable=True))
+    held, items = found.topk(top + 1, dim=1)
+    if not top:
+        return held[:, :0], items[:, :0]
+    again = (held[:, top - 1] == held[:, top]).nonzero()[:, 0]
+    items[again, :top] = keys(found[again]).topk(top, dim=1).indices
+    items = items[:, :top].sort(dim=1).values
+    held, place = found.gather(1, items).sort(dim=1, descending=True, stable=True)
+    return held, items.gather(1, place)
+
+
+def keys(found: "Tensor") -> "Tensor":
+    """Whole numbers (n, items) int64 in the order of scores (n, items) float32, of equal ones the first item largest."""
+    import torch
+
+    bits = (found + 0.0).view(torch.int32).long()  # adding zero makes -0.0 the same as 0.0
+    level = torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits)
+    return level * 2**32 - torch.arange(found.shape[1], device=found.device)
+
+
+def places(found: "Tensor", owner: "Tensor", item: "Tensor") -> tuple["Tensor", "Tensor"]:
+    """Ranks from 1 and scores (m,) of items (m,) in rows `owner` (m,) of scores (n, items), by counting.
+
+    Pairs are taken as many at a time as there are rows, which bounds the memory.
+    """
+    import torch
+
+    owner, item = owner.to(found.device), item.to(found.device)
+    score, every = found[owner, item], torch.arange(found.shape[1], device=found.device)
+    rank = torch.empty_like(item)
+    for part in torch.arange(len(item), device=found.device).split(max(1, len(found))):
+        line, own = found[owner[part]], score[part, None]
+        ahead = (line > own) | ((line == own) & (every < item[part, None]))
+        rank[part] = ahead.sum(1) + 1
+    return rank, score
+
+
+def valid_ndcg_10(scores: Scores, queries: pl.DataFrame, n_items: int) -> float:
+    """Mean NDCG@10 of the validation queries, seen items masked: what models stop early and choose by."""
+    return mean_of(order(scores, queries.filter(part="valid"), n_items, top=0), "ndcg_10")
+
+
+def write_rankings(out: Draft, method: str, scores: Scores, split: Artefact, settings: RankedSettings) -> None:
+    """Rank all queries of the split and write table `rankings`, validation NDCG@10 and counts of lost targets.
+
+    Variants: `default`, seen items masked, and `seen_kept` where the settings ask for it.
+    """
+    queries, catalogue = split.table("queries"), split.table("catalogue")
+    found = {
+        variant: order(scores, queries, catalogue.height, masked=variant == "default", top=settings.top)
+        for variant in ("default", *(["seen_kept"] if settings.seen_kept else []))
+    }
+    named = [
+        rows.select(
+            pl.lit(TRACK).alias("track"),
+            pl.lit(method).alias("method"),
+            pl.lit(variant).alias("variant"),
+            pl.lit(out.seed, dtype=pl.UInt32).alias("seed"),
+            pl.all(),
+        )
+        for variant, rows in found.items()
+    ]
+    out.table("rankings", pl.concat(named))
+    out.metric(
+        valid_ndcg_10=mean_of(found["default"].filter(part="valid"), "ndcg_10"),
+        **lost_targets(queries, catalogue),
+    )
+
+
+def lost_targets(queries: pl.DataFrame, catalogue: pl.DataFrame) -> dict[str, int]:
+    """Items without training rows, and test targets that no model can find: seen before, or such an item."""
+    cold = catalogue.filter(pl.col("train_rows") == 0)["item"]
+    test = queries.filter(part="test")
+    targets = test.select("history", item="targets").explode("item", empty_as_null=False)
+    return {
+        "cold_items": len(cold),
+        "test_targets": targets.height,
+        "test_targets_seen": targets.filter(pl.col("history").list.contains(pl.col("item"))).height,
+        "test_targets_cold": targets.filter(pl.col("item").is_in(cold.implode())).height,
+        "test_users_without_history": test.filter(pl.col("history").list.len() == 0).height,
+    }
+
+
+def pair_scores(scores: Scores, queries: pl.DataFrame, pairs: pl.DataFrame, n_items: int) -> pl.DataFrame:
+    """The pairs (part, user, item, ...) with a column `score`, in their order; null where the model has none.
+
+    Nothing is masked. Raises ValueError for a pair whose part and user are no query.
+    """
+    import torch
+
+    asked = queries.join(
+        pairs.select("part", "user").unique(), on=("part", "user"), how="semi", maintain_order="left"
+    )
+    numbered = pairs.with_row_index("place").join(
+        asked.select("part", "user").with_row_index("query"), on=("part", "user"), how="left"
+    )
+    if numbered["query"].null_count():
+        raise ValueError(f"{numbered['query'].null_count()} pairs belong to no query")
+    found = np.empty(pairs.height)
+    numbered = numbered.sort("query", maintain_order=True)
+    query, item, place = (numbered[name].to_numpy().astype(np.int64) for name in ("query", "item", "place"))
+    start = 0
+    for rows, block in blocks(asked, max(1, CELLS // n_items)):
+        own = slice(*np.searchsorted(query, [start, start + rows.height]))
+        held = scores(block)
+        at = (torch.from_numpy(query[own] - start).to(held.device), torch.from_numpy(item[own]).to(held.device))
+        found[place[own]] = held[at].float().cpu().numpy()
+        start += rows.height
+    return pairs.with_columns(score=pl.Series(found).replace(-np.inf, None))
+
+
+def every_query_ranked_once(draft: Draft, inputs: Mapping[str, Input], settings: Settings) -> Verdict:
+    """Each query is ranked once, in order, without a gap or a doubled item, and with its own targets marked."""
+    queries = one(inputs["split"]).table("queries")
+    rows = draft.read("rankings")
+    broken = [
+        f"{variant}: {count} {kind}"
+        for (variant,), own in rows.partition_by("variant", as_dict=True, maintain_order=True).items()
+        for kind, count in faults(own, queries).items()
+    ]
+    if queries.height and not rows.height:
+        broken.append("nothing is ranked")
+    return refusal(broken, rows.height)
