@@ -114,3 +114,32 @@ def learn(
     )
     size = sum(p.numel() for p in model.parameters())
     return Learnt(scores(), read_out(model, train, place, settings.length), fit, size)
+
+
+def as_tensor(array: np.ndarray) -> "Tensor":
+    """An array of whole numbers as int64."""
+    import torch
+
+    return torch.from_numpy(array.astype(np.int64))
+
+
+def read_out(model: Any, train: Any, place: "Tensor", length: int) -> Vectors:
+    """States after the training histories (n_users, d) and item vectors (n_items, d); anything for cold ids."""
+    from pipeline.collab.sequences import last_states
+
+    users, items = last_states(model, train, length), model.vectors().detach()
+    return Vectors(users.nan_to_num().numpy(), items[place.clamp_min(0)].numpy())
+
+
+def fit_and_rank(
+    split: Artefact, settings: ReaderSettings, out: Draft, build: Build, *, method: str
+) -> None:
+    """What the stage of a reader does: fit, rank all queries, write vectors, curve and counts."""
+    from pipeline.collab.pairs import curve_table
+
+    rows, queries = trained(split), split.table("queries")
+    learnt = learn(rows, queries, settings, build, out.seed, out.checkpoints / f"{method}.safetensors")
+    write_rankings(out, method, learnt.scores, split, settings)
+    write_vectors(out, learnt.vectors, rows.known)
+    out.table("curve", curve_table({"fit": learnt.fit}))
+    out.metric(epochs=learnt.fit.best_epochs, parameters=learnt.parameters, **cold_queries(queries, rows))

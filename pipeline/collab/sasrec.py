@@ -1,0 +1,41 @@
+"""SASRec: a causal transformer foretells the next item of a history.
+
+Kang and McAuley, ICDM 2018, arXiv 1808.09781
+
+    next_item/split -> windows of histories -> transformer -> next item among all -> rankings, vectors
+"""
+
+from typing import TYPE_CHECKING
+
+from pydantic import Field, model_validator
+
+from pipeline.collab.readers import STAGE, ReaderSettings, fit_and_rank
+from pipeline.stage import Artefact, Draft, stage
+
+if TYPE_CHECKING:
+    from torch import Generator, nn
+
+
+class SASRecSettings(ReaderSettings):
+    layers: int = Field(2, ge=1, description="attention layers")
+    heads: int = Field(2, ge=1, description="attention heads a layer; divides dim")
+    widening: int = Field(4, ge=1, description="width of a layer's inner map, in dims")
+
+    @model_validator(mode="after")
+    def heads_share_the_width(self) -> "SASRecSettings":
+        if self.dim % self.heads:
+            raise ValueError(f"heads ({self.heads}) must divide dim ({self.dim})")
+        return self
+
+
+def build(n_items: int, settings: SASRecSettings, draws: "Generator") -> "nn.Module":
+    """The network with its first weights."""
+    from pipeline.collab.transformer import Transformer
+
+    return Transformer(n_items, settings, draws)
+
+
+@stage("next_item/sasrec", settings=SASRecSettings, version=1, **STAGE)
+def sasrec(split: Artefact, settings: SASRecSettings, out: Draft) -> None:
+    """A causal transformer over each user's history, and the orders and vectors it gives."""
+    fit_and_rank(split, settings, out, build, method="sasrec")
