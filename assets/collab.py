@@ -1,8 +1,29 @@
 """Collaborative models: what a method with a language model has to beat."""
 
 from assets.engine.declare import asset
-from pipeline.collab import means, mf, popularity
+from pipeline.collab import (
+    als,
+    bpr,
+    ease,
+    item_knn,
+    lightgcn,
+    markov,
+    means,
+    mf,
+    popularity,
+    ranked_mf,
+    ranked_popularity,
+)
 
 mean_labels = asset(means.means, group="collaborative", kinds={"polars"})
 popular_items = asset(popularity.popularity, group="collaborative", kinds={"polars"})
 factors = asset(mf.mf, group="collaborative", kinds={"pytorch"})
+
+next_popularity = asset(ranked_popularity.ranked_popularity, group="collaborative", kinds={"polars"})
+transitions = asset(markov.markov, group="collaborative", kinds={"scipy"})
+neighbours = asset(item_knn.item_knn, group="collaborative", kinds={"scipy"})
+linear = asset(ease.ease, group="collaborative", kinds={"scipy"})
+least_squares = asset(als.als, group="collaborative", kinds={"implicit"})
+pairwise = asset(bpr.bpr, group="collaborative", kinds={"implicit"})
+next_factors = asset(ranked_mf.ranked_mf, group="collaborative", kinds={"pytorch"})
+graph_vectors = asset(lightgcn.lightgcn, group="collaborative", kinds={"pytorch"})

@@ -4,13 +4,16 @@
 artefact of a small study with all the method's variants, and `examples`, the split's table.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import polars as pl
 import pytest
 
-from pipeline.stage import Artefact, Stage
+from pipeline.collab import pairs
+from pipeline.stage import Artefact, Stage, StageFailed, run
 from tests import toy_next
 from tests.toy_ctr import failed
 
@@ -177,6 +180,66 @@ class RankerContract:
     ) -> None:
         other = self.make(tmp_path_factory, seed=2).table("rankings")["score"].to_list()
         assert (other != made.table("rankings")["score"].to_list()) == self.stage.seeded
+
+
+class VectorContract:
+    """Facts of models of the next_item track that export vectors; beside `RankerContract`. `width`: their length."""
+
+    width: ClassVar[int]
+
+    def test_every_id_has_a_vector_and_the_cold_ones_the_mean(self, made: Artefact) -> None:
+        for entity, known in (("user", toy_next.LEARNT), ("item", toy_next.CIRCLE)):
+            rows = made.table(f"{entity}_vectors").sort(entity)
+            vectors = np.array(rows["vector"].to_list(), dtype=np.float64)
+            assert vectors.shape[1] == self.width
+            assert rows["trained"].to_list() == [place < known for place in range(rows.height)]
+            assert np.allclose(vectors[known:], vectors[:known].mean(0), atol=1e-6)
+            assert made.tensors("vectors")[f"{entity}s"].numpy() == pytest.approx(vectors)
+
+
+class ResumeContract:
+    """A killed fit of the shared loop goes on from its checkpoint; beside `RankerContract`."""
+
+    stage: ClassVar[Stage]
+    settings: ClassVar[Mapping[str, Any]]
+
+    @pytest.mark.parametrize("killed_after", [2, 7])
+    def test_a_killed_fit_goes_on_to_the_same_bits(
+        self, made: Artefact, killed_after: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        spec = toy_next.spec_of(
+            self.stage, toy_next.store_with(toy_next.circles(), tmp_path), **self.settings
+        )
+        with monkeypatch.context() as patched:
+            patched.setattr(pairs.Saving, "__init__", eager(pairs.Saving))
+            patched.setattr(pairs, "advance", killing(pairs.advance, killed_after))
+            with pytest.raises(StageFailed, match="killed"):
+                run(spec)
+        (checkpoint,) = tmp_path.rglob("checkpoints/*.safetensors")
+        epochs: list[int] = []
+        plain = pairs.train_epoch
+        monkeypatch.setattr(pairs, "train_epoch", lambda *given: (epochs.append(given[-1]), plain(*given))[1])
+        assert same_files(run(spec)[0], made)
+        assert epochs[0] == killed_after - 1
+        assert not checkpoint.exists()
+
+
+def eager(saving: Any) -> Any:
+    """An initialiser that writes a checkpoint after every epoch."""
+    plain = saving.__init__
+    return lambda self, file: plain(self, file, 0)
+
+
+def killing(advance: Callable[..., bool], after: int) -> Callable[..., bool]:
+    """`advance` that raises at its n-th call, before the epoch is recorded."""
+    calls = iter(range(1, after + 1))
+
+    def instead(*given: Any) -> bool:
+        if next(calls) == after:
+            raise KeyError("killed")
+        return advance(*given)
+
+    return instead
 
 
 def same_files(one: Artefact, other: Artefact) -> bool:

@@ -9,7 +9,17 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-HEAVY = ("torch", "transformers", "peft", "sklearn", "scipy", "matplotlib", "faiss", "sentence_transformers")
+HEAVY = (
+    "torch",
+    "transformers",
+    "peft",
+    "sklearn",
+    "scipy",
+    "matplotlib",
+    "faiss",
+    "sentence_transformers",
+    "implicit",
+)
 
 
 def imports(file: Path) -> Iterator[str]:

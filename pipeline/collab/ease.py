@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
 from pipeline.collab.events import Bools, Floats, Trained, from_histories, trained, user_items
-from pipeline.collab.ranked import RankedSettings, every_query_ranked_once, write_rankings
+from pipeline.collab.ranked import RankedSettings, every_query_ranked_once, valid_ndcg_10, write_rankings
 from pipeline.schema import Rankings, Trials
 from pipeline.stage import Artefact, Check, Draft, stage
 
@@ -101,15 +101,13 @@ def tried(values: Mapping[float, float]) -> pl.DataFrame:
 )
 def ease(split: Artefact, settings: EASESettings, out: Draft) -> None:
     """Order of items by the best linear model of the user's other items."""
-    from pipeline.collab.judge import ndcg
-
     rows = trained(split)
-    valid = split.table("queries").filter(pl.col("part") == "valid")
+    queries = split.table("queries")
     values: dict[float, float] = {}
     best: Scores | None = None
     for penalty in settings.penalties:
         scores = linear(rows, penalty, settings.items)
-        value = ndcg(scores, valid, rows.n_items)
+        value = valid_ndcg_10(scores, queries, rows.n_items)
         if best is None or value > max(values.values()):
             best = scores
         values[penalty] = value

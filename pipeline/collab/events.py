@@ -61,6 +61,17 @@ def trained_rows(events: pl.DataFrame, queries: pl.DataFrame, n_items: int) -> T
     return Trained(user, item, int(largest) + 1, n_items)
 
 
+def cold_queries(queries: pl.DataFrame, rows: Trained) -> dict[str, int]:
+    """How many test queries are of users without training rows, and how many histories hold no item with some."""
+    test = queries.filter(pl.col("part") == "test")
+    users, items = (pl.Series(np.flatnonzero(known), dtype=pl.UInt32) for known in rows.known)
+    met = test.select(pl.col("history").list.eval(pl.element().is_in(items.implode())).list.any())
+    return {
+        "test_users_not_learnt_from": test.height - int(test["user"].is_in(users.implode()).sum()),
+        "test_histories_of_nothing_known": test.height - int(met.to_series().sum()),
+    }
+
+
 def user_items(rows: Trained) -> "csr_matrix":
     """Who used what in training: ones (n_users, n_items) float32."""
     return ones(rows.user, rows.item, (rows.n_users, rows.n_items))

@@ -33,7 +33,7 @@ class LightGCNSettings(SampledSettings):
 
 
 def learn(
-    rows: Trained, valid: pl.DataFrame, settings: LightGCNSettings, seed: int, checkpoint: Path | None = None
+    rows: Trained, queries: pl.DataFrame, settings: LightGCNSettings, seed: int, checkpoint: Path | None = None
 ) -> "tuple[Vectors, Fit]":
     """Averaged vectors (dim numbers), and how the fit went."""
     import torch
@@ -55,7 +55,7 @@ def learn(
     def read() -> Vectors:
         return Vectors(*(vectors.numpy() for vectors in model().values()))
 
-    return fit_sampled(Learner(model, score, read), rows, valid, settings, seed, checkpoint)
+    return fit_sampled(Learner(model, score, read), rows, queries, settings, seed, checkpoint)
 
 
 @stage(
@@ -75,8 +75,8 @@ def lightgcn(split: Artefact, settings: LightGCNSettings, out: Draft) -> None:
     from pipeline.collab.pairs import curve_table
 
     rows = trained(split)
-    valid = split.table("queries").filter(pl.col("part") == "valid")
-    vectors, fit = learn(rows, valid, settings, out.seed, out.checkpoints / "lightgcn.safetensors")
+    queries = split.table("queries")
+    vectors, fit = learn(rows, queries, settings, out.seed, out.checkpoints / "lightgcn.safetensors")
     write_rankings(out, "lightgcn", from_vectors(vectors, rows.known), split, settings)
     write_vectors(out, vectors, rows.known)
     out.table("curve", curve_table({"fit": fit}))

@@ -17,8 +17,8 @@ from torch import Generator, Tensor, nn
 from torch.nn.functional import softplus
 
 from pipeline.collab.events import Trained
-from pipeline.collab.judge import ndcg
 from pipeline.collab.pairs import Batch, Fit, Fitting, Saving, fit_pairs
+from pipeline.collab.ranked import valid_ndcg_10
 from pipeline.collab.sampled import Loss, SampledSettings
 from pipeline.collab.vectors import Vectors, from_vectors
 
@@ -55,12 +55,12 @@ class Learner:
 def fit_sampled(
     learner: Learner,
     rows: Trained,
-    valid: pl.DataFrame,
+    queries: pl.DataFrame,
     settings: SampledSettings,
     seed: int,
     checkpoint: Path | None = None,
 ) -> tuple[Vectors, Fit]:
-    """Fit on the training rows, stop by NDCG@10 of the validation queries.
+    """Fit on the training rows, stop by NDCG@10 of the queries' validation part.
 
     Goes on from the checkpoint where there is one. The vectors are those of the best epoch.
     """
@@ -84,7 +84,7 @@ def fit_sampled(
         learner.model,
         as_batch(rows),
         loss,
-        judge=lambda: ndcg(from_vectors(learner.read(), known), valid, rows.n_items),
+        judge=lambda: valid_ndcg_10(from_vectors(learner.read(), known), queries, rows.n_items),
         how=how,
         saving=Saving(checkpoint) if checkpoint else None,
     )

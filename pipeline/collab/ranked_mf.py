@@ -29,7 +29,7 @@ class RankedMFSettings(SampledSettings):
 
 
 def learn(
-    rows: Trained, valid: pl.DataFrame, settings: RankedMFSettings, seed: int, checkpoint: Path | None = None
+    rows: Trained, queries: pl.DataFrame, settings: RankedMFSettings, seed: int, checkpoint: Path | None = None
 ) -> "tuple[Vectors, Fit]":
     """Vectors with biases (dim + 2 numbers), and how the fit went."""
     from torch import Tensor
@@ -48,7 +48,7 @@ def learn(
     def read() -> Vectors:
         return Vectors(*(vectors.numpy() for vectors in model.vectors().values()))
 
-    return fit_sampled(Learner(model, score, read), rows, valid, settings, seed, checkpoint)
+    return fit_sampled(Learner(model, score, read), rows, queries, settings, seed, checkpoint)
 
 
 @stage(
@@ -68,8 +68,8 @@ def ranked_mf(split: Artefact, settings: RankedMFSettings, out: Draft) -> None:
     from pipeline.collab.pairs import curve_table
 
     rows = trained(split)
-    valid = split.table("queries").filter(pl.col("part") == "valid")
-    vectors, fit = learn(rows, valid, settings, out.seed, out.checkpoints / "mf.safetensors")
+    queries = split.table("queries")
+    vectors, fit = learn(rows, queries, settings, out.seed, out.checkpoints / "mf.safetensors")
     write_rankings(out, "mf", from_vectors(vectors, rows.known), split, settings)
     write_vectors(out, vectors, rows.known)
     out.table("curve", curve_table({"fit": fit}))
