@@ -207,9 +207,7 @@ class ResumeContract:
     def test_a_killed_fit_goes_on_to_the_same_bits(
         self, made: Artefact, killed_after: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        spec = toy_next.spec_of(
-            self.stage, toy_next.store_with(toy_next.circles(), tmp_path), **self.settings
-        )
+        spec = toy_next.spec_of(self.stage, toy_next.store_with(toy_next.circles(), tmp_path), **self.settings)
         with monkeypatch.context() as patched:
             patched.setattr(pairs.Saving, "__init__", eager(pairs.Saving))
             patched.setattr(pairs, "advance", killing(pairs.advance, killed_after))
@@ -217,8 +215,8 @@ class ResumeContract:
                 run(spec)
         (checkpoint,) = tmp_path.rglob("checkpoints/*.safetensors")
         epochs: list[int] = []
-        plain = pairs.train_epoch
-        monkeypatch.setattr(pairs, "train_epoch", lambda *given: (epochs.append(given[-1]), plain(*given))[1])
+        plain = pairs.descend
+        monkeypatch.setattr(pairs, "descend", lambda *given: (epochs.append(given[-1]), plain(*given))[1])
         assert same_files(run(spec)[0], made)
         assert epochs[0] == killed_after - 1
         assert not checkpoint.exists()

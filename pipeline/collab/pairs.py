@@ -42,7 +42,7 @@ class Batch(NamedTuple):
 
 Loss = Callable[[Batch, int, Generator], Tensor]  # batch, epoch from 0, draws -> mean loss of the batch
 Judge = Callable[[], float]  # the higher the better
-Epoch = Callable[[torch.optim.Optimizer, int], float]  # optimiser, epoch from 0 -> mean loss
+Losses = Callable[[int], Iterator[tuple[Tensor, int]]]  # epoch from 0 -> its batches' mean losses and rows
 
 
 @dataclass(frozen=True)
@@ -87,19 +87,20 @@ def fit_pairs(
     Weight decay is Adam's L2 term, as in the papers' code; parameters without dimensions (scales, offsets)
     are spared. Raises FloatingPointError where the loss is no number.
     """
-    return fit_epochs(
-        model,
-        lambda optimiser, epoch: train_epoch(model, optimiser, train, loss, how, epoch),
-        judge,
-        how,
-        saving,
-    )
+
+    def losses(epoch: int) -> Iterator[tuple[Tensor, int]]:
+        draws = generator(how.seed, epoch)
+        for rows in torch.randperm(len(train.label), generator=draws).split(how.batch):
+            yield loss(Batch(*(column.index_select(0, rows) for column in train)), epoch, draws), len(rows)
+
+    return fit_epochs(model, losses, judge, how, saving)
 
 
 def fit_epochs(
-    model: nn.Module, train: Epoch, judge: Judge, how: Fitting, saving: Saving | None = None
+    model: nn.Module, losses: Losses, judge: Judge, how: Fitting, saving: Saving | None = None
 ) -> Fit:
-    """The loop over epochs: judge each, keep the best, write checkpoints, stop; whatever an epoch is."""
+    """`fit_pairs` without its rows: whatever an epoch's batches are, judge it, keep the best, write checkpoints, stop."""
+    model.train()
     optimiser = adam(model, how)
     fit, best = Fit(), copy(model)
     if saving is not None and saving.file.exists():
@@ -108,7 +109,7 @@ def fit_epochs(
     with one_thread(), meter("epochs", how.epochs) as counting:
         counting.advance(fit.epochs)
         while not finished(fit, how):
-            mean = train(optimiser, fit.epochs)
+            mean = descend(losses(fit.epochs), optimiser, fit.epochs)
             if advance(fit, mean, judge(), how.judged_by):
                 best = copy(model)
             if saving is not None and (finished(fit, how) or time.monotonic() - written >= saving.seconds):
@@ -143,24 +144,10 @@ def adam(model: nn.Module, how: Fitting) -> torch.optim.Adam:
     )
 
 
-def train_epoch(
-    model: nn.Module, optimiser: torch.optim.Adam, train: Batch, loss: Loss, how: Fitting, epoch: int
-) -> float:
-    """One pass over the rows in this epoch's order. Returns the mean loss."""
-    draws = generator(how.seed, epoch)
-    model.train()
-
-    def losses() -> Iterator[tuple[Tensor, int]]:
-        for rows in torch.randperm(len(train.label), generator=draws).split(how.batch):
-            yield loss(Batch(*(column.index_select(0, rows) for column in train)), epoch, draws), len(rows)
-
-    return descend(losses(), optimiser, epoch)
-
-
 def descend(losses: Iterator[tuple[Tensor, int]], optimiser: torch.optim.Optimizer, epoch: int) -> float:
-    """A step down each batch's mean loss, given with its rows. Returns the mean loss of all rows.
+    """A step down each batch's loss, which is asked for after the step before it. Returns the mean loss of all rows.
 
-    Each loss is asked for after the step before it. Raises FloatingPointError where the sum is no number.
+    Raises FloatingPointError where the sum is no number.
     """
     total, n = 0.0, 0
     for value, rows in losses:

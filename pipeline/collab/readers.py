@@ -34,7 +34,9 @@ Build = Callable[[int, Any, "Generator"], "nn.Module"]  # items, settings, draws
 
 class ReaderSettings(RankedSettings):
     dim: int = Field(64, ge=1, description="numbers a vector, of items and of states")
-    length: int = Field(50, ge=1, description="items of a history that are read at once; the last ones in scoring")
+    length: int = Field(
+        50, ge=1, description="items of a history that are read at once; the last ones in scoring"
+    )
     loss: LossName = Field(
         "cross_entropy",
         description="cross_entropy: the target against all items; sampled_softmax: against drawn ones that stand "
@@ -84,10 +86,14 @@ def learn(
     from pipeline.collab.sequence_losses import item_loss
     from pipeline.collab.sequences import Reading, Steps, fit_sequences, known_only, reader_scores
 
-    items, offsets = (as_tensor(a) for a in (rows.item, np.searchsorted(rows.user, np.arange(rows.n_users + 1))))
+    items, offsets = (
+        as_tensor(a) for a in (rows.item, np.searchsorted(rows.user, np.arange(rows.n_users + 1)))
+    )
     place = as_tensor(np.where(rows.known.items, np.cumsum(rows.known.items) - 1, -1))
     train = known_only(items, offsets, place)
-    model = build(int(rows.known.items.sum()), settings, generator(seed, settings.epochs))  # beyond the last epoch's
+    model = build(
+        int(rows.known.items.sum()), settings, generator(seed, settings.epochs)
+    )  # beyond the last epoch's
     loss = item_loss(settings)
 
     def mean_loss(these: Steps, draws: "Generator") -> "Tensor":
@@ -131,9 +137,7 @@ def read_out(model: Any, train: Any, place: "Tensor", length: int) -> Vectors:
     return Vectors(users.nan_to_num().numpy(), items[place.clamp_min(0)].numpy())
 
 
-def fit_and_rank(
-    split: Artefact, settings: ReaderSettings, out: Draft, build: Build, *, method: str
-) -> None:
+def fit_and_rank(split: Artefact, settings: ReaderSettings, out: Draft, build: Build, *, method: str) -> None:
     """What the stage of a reader does: fit, rank all queries, write vectors, curve and counts."""
     from pipeline.collab.pairs import curve_table
 

@@ -19,12 +19,13 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Generator, Tensor
-from torch.nn.functional import softplus
+from torch.nn.functional import embedding, softplus
 
 if TYPE_CHECKING:
     from pipeline.collab.readers import ReaderSettings
 
-CELLS = 1 << 18  # scores in memory at once (1 MB): the passes over them stay in the processor's cache
+CELLS = 1 << 18  # scores in memory at once (1 MB): the passes over them stay in the processor's cache,
+LEAST = 64  # but so many states at once: each block reads all items and writes all their gradients
 TINY = torch.finfo(torch.float32).tiny
 
 ItemLoss = Callable[[Tensor, Tensor, Tensor, Generator], Tensor]  # states, vectors, targets, draws -> mean loss
@@ -39,7 +40,7 @@ class FullSoftmax(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, states: Tensor, items: Tensor, targets: Tensor) -> Tensor:
-        n, rows = len(states), max(1, CELLS // len(items))
+        n, rows = len(states), max(LEAST, CELLS // len(items))
         to_states, to_items = torch.empty_like(states), torch.zeros_like(items)
         total = torch.zeros((), dtype=torch.float64)
         for some, own, back in zip(*(t.split(rows) for t in (states, targets, to_states)), strict=True):
@@ -68,7 +69,7 @@ def cross_entropy(states: Tensor, items: Tensor, targets: Tensor) -> Tensor:
 
 def own_scores(states: Tensor, items: Tensor, targets: Tensor) -> Tensor:
     """Score (n,) of each state's own item."""
-    return (states * items[targets]).sum(1)
+    return (states * embedding(targets, items)).sum(1)
 
 
 def shared_scores(states: Tensor, items: Tensor, targets: Tensor, drawn: Tensor) -> Tensor:
@@ -91,14 +92,13 @@ def bce(states: Tensor, items: Tensor, targets: Tensor, drawn: Tensor) -> Tensor
 def gbce(states: Tensor, items: Tensor, targets: Tensor, drawn: Tensor, calibration: float) -> Tensor:
     """Binary cross-entropy with P(target) raised to beta, which undoes the overconfidence of few negatives.
 
-    beta = a (t (1 - 1/a) + 1/a) with a the share of items drawn and t the calibration: at 0 it is bce with many
+    beta = 1 - t (1 - a) with a the share of other items drawn and t the calibration: at 0 it is bce with many
     negatives, at 1 the scores are those of a softmax over all items.
     """
-    share = len(drawn) / (len(items) - 1)
-    beta = share * (calibration * (1 - 1 / share) + 1 / share)
-    own = softplus(-own_scores(states, items, targets)) * beta
+    beta = 1 - calibration * (1 - len(drawn) / (len(items) - 1))
+    own = softplus(-own_scores(states, items, targets))
     others = softplus(shared_scores(states, items, targets, drawn)).sum(1)
-    return ((own + others) / (len(drawn) + 1)).mean()
+    return ((beta * own + others) / (len(drawn) + 1)).mean()
 
 
 def others_than(targets: Tensor, n_items: int, draws: Generator) -> Tensor:

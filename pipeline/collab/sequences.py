@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor, nn
 
-from pipeline.collab.pairs import Fit, Fitting, Judge, Saving, descend, fit_epochs, generator
+from pipeline.collab.pairs import Fit, Fitting, Judge, Saving, fit_epochs, generator
 from pipeline.collab.ranked import Block, Scores
 
 BUCKET = 8  # lengths are rounded up to a multiple of it before windows are put together
@@ -89,17 +89,13 @@ def fit_sequences(
     if not len(cut.start):
         raise ValueError("no user has two training events, so there is no next item to learn from")
 
-    def epoch(optimiser: torch.optim.Optimizer, number: int) -> float:
-        draws = generator(how.seed, number)
+    def losses(epoch: int) -> Iterator[tuple[Tensor, int]]:
+        draws = generator(how.seed, epoch)
+        for rows in batches(cut.inputs, how.batch, draws):
+            these = steps(train, cut, rows)
+            yield loss(these, draws), len(these.targets)
 
-        def losses() -> Iterator[tuple[Tensor, int]]:
-            for rows in batches(cut.inputs, how.batch, draws):
-                these = steps(train, cut, rows)
-                yield loss(these, draws), len(these.targets)
-
-        return descend(losses(), optimiser, number)
-
-    return fit_epochs(model, epoch, judge, how, saving)
+    return fit_epochs(model, losses, judge, how, saving)
 
 
 def windows(histories: Histories, length: int) -> Windows:
@@ -182,7 +178,7 @@ def reader_scores(model: Reader, place: Tensor, train: Histories, length: int) -
 
     A history of nothing known has the mean of the states that the training histories end in.
     """
-    learnt = (place >= 0).nonzero()[:, 0]
+    learnt = place.argsort()[(place < 0).sum() :]
     usual: list[Tensor] = []  # made where it is first needed
 
     def scores(block: Block) -> Tensor:
