@@ -1,12 +1,12 @@
 """SASRec against RecTools' on MovieLens-100K: the same events, queries, width and figures, in one run.
 
-    python -m benchmarks.sasrec [--epochs 15] [--peer-epochs 60] [--threads 2] [--store store] [--environment FOLDER]
+    python -m benchmarks.sasrec [--epochs 15] [--peer-epochs 60] [--threads 2] [--store store] [--environment E]
 
-Leave-last-two, the whole catalogue ranked, seen items masked. The peer runs in its own virtual environment, made
-in FOLDER from PyPI where it is not there yet (some 1.5 GB; default: a folder of the system's temporary one).
-It fits without looking at validation, with as many threads as asked; ours runs on one thread and judges itself on
-validation after every epoch, and both are in its seconds. Beside the whole fit stands how long ours took to reach
-the peer's validation figure.
+Leave-last-two, the whole catalogue ranked, seen items masked. The peer runs in its own virtual environment,
+made from PyPI in folder E where it is not there yet (some 1.5 GB; default: in the system's temporary folder).
+It fits without looking at validation, with as many threads as asked; ours runs on one thread and judges itself
+on validation after every epoch, and both are in its seconds. Beside the whole fit stands how long ours took to
+reach the peer's validation figure.
 """
 
 import argparse
@@ -34,7 +34,7 @@ METRICS = ("ndcg_10", "hr_10")
 
 
 class Run(NamedTuple):
-    """Seconds of a fit, figures by part and metric, and (seconds, validation NDCG@10) of each epoch if judged."""
+    """Seconds of a fit, figures by part and metric, (seconds, validation NDCG@10) of each judged epoch."""
 
     seconds: float
     figures: dict[str, dict[str, float]]

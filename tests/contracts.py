@@ -118,14 +118,17 @@ class RankerContract:
     personal: ClassVar[bool] = True
 
     @pytest.fixture(scope="class")
-    def made(self, tmp_path_factory: pytest.TempPathFactory) -> Artefact:
-        return self.make(tmp_path_factory)
+    @classmethod
+    def made(cls, tmp_path_factory: pytest.TempPathFactory) -> Artefact:
+        return cls.make(tmp_path_factory)
 
-    def make(self, folders: pytest.TempPathFactory, seed: int = 1) -> Artefact:
-        return toy_next.make(self.stage, toy_next.circles(), folders.mktemp("ranker"), seed, **self.settings)
+    @classmethod
+    def make(cls, folders: pytest.TempPathFactory, seed: int = 1) -> Artefact:
+        return toy_next.make(cls.stage, toy_next.circles(), folders.mktemp("ranker"), seed, **cls.settings)
 
     @pytest.fixture(scope="class")
-    def rankings(self, made: Artefact) -> pl.DataFrame:
+    @classmethod
+    def rankings(cls, made: Artefact) -> pl.DataFrame:
         """The orders of the test queries, seen items masked, all 24 items of each."""
         return made.table("rankings").filter(part="test", variant="default").sort("user", "rank")
 

@@ -2,10 +2,13 @@
 
 Tang and Wang, WSDM 2018, arXiv 1809.07426; losses as in `pipeline.collab.sequence_losses`.
 
-    next_item/split -> windows of histories -> horizontal and vertical filters -> next item among all -> rankings, vectors
+    next_item/split -> windows of histories -> both kinds of filters -> next item among all -> rankings, vectors
 
 Departures: no vector of the user's own, so that a query is answered from its history alone as by the other
 readers, and users met first in testing are served; one vector an item for reading and scoring.
+
+Defaults are SASRec's, the filters the authors'; not searched. On the validation part of ML-100K (see
+`pipeline.collab.sasrec`), with batch 4096: NDCG@10 .1140 (epoch 14 of 16).
 """
 
 from typing import TYPE_CHECKING

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Convolutions(nn.Module):
-    """Item vectors in reach -> both kinds of filters -> linear map -> state; item vectors score the next item."""
+    """Item vectors in reach -> both kinds of filters -> linear map -> state; the same vectors score."""
 
     def __init__(self, n_items: int, settings: "CaserSettings", draws: Generator) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class Convolutions(nn.Module):
         return linear(dropped(found, self.dropout, draws), self.narrow, self.narrow_bias)
 
     def strongest(self, x: Tensor) -> Tensor:
-        """Each horizontal filter's strongest answer in reach (b, l, heights * filters), of x (b, reach - 1 + l, d)."""
+        """Each horizontal filter's strongest answer (b, l, heights * filters), of x (b, reach - 1 + l, d)."""
         across, found = x.transpose(1, 2), []
         for height, filters in enumerate(self.horizontal, start=1):
             answers = conv1d(across, filters.view(len(filters), x.shape[2], height)).relu()

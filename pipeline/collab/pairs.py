@@ -1,4 +1,4 @@
-"""The shared fitting loop of models that learn from pairs (user, item, label), negatives given or drawn by the loss.
+"""The shared fitting loop of models that learn from pairs (user, item, label), and its core for others.
 
     model + loss of a batch + judge of the model -> fit_pairs -> the weights of the best epoch
 
@@ -99,7 +99,7 @@ def fit_pairs(
 def fit_epochs(
     model: nn.Module, losses: Losses, judge: Judge, how: Fitting, saving: Saving | None = None
 ) -> Fit:
-    """`fit_pairs` without its rows: whatever an epoch's batches are, judge it, keep the best, write checkpoints, stop."""
+    """`fit_pairs` whatever the batches are: judge each epoch, keep the best, write checkpoints, stop."""
     model.train()
     optimiser = adam(model, how)
     fit, best = Fit(), copy(model)
@@ -145,7 +145,7 @@ def adam(model: nn.Module, how: Fitting) -> torch.optim.Adam:
 
 
 def descend(losses: Iterator[tuple[Tensor, int]], optimiser: torch.optim.Optimizer, epoch: int) -> float:
-    """A step down each batch's loss, which is asked for after the step before it. Returns the mean loss of all rows.
+    """A step down each batch's loss, asked for after the step before it. Returns the mean loss of all rows.
 
     Raises FloatingPointError where the sum is no number.
     """

@@ -2,8 +2,8 @@
 
     train events -> histories -> fit_sequences, stopped by validation NDCG@10 -> scores, vectors, tables
 
-A user's vector is the state after their training events, so that the product of a user's and an item's vector is
-the score of the item as their next one. Cold items stand behind all others and have the mean vector in
+A user's vector is the state after their training events, so that its product with an item's vector is the
+score of the item as their next one. Cold items stand behind all others and have the mean vector in
 the table; users without training rows have the mean vector there. A query is answered from its own history,
 whoever asks; one whose history holds nothing known is answered from the mean of the training histories' states.
 """
@@ -39,8 +39,8 @@ class ReaderSettings(RankedSettings):
     )
     loss: LossName = Field(
         "cross_entropy",
-        description="cross_entropy: the target against all items; sampled_softmax: against drawn ones that stand "
-        "for all; bce: yes or no, of the target and one drawn item; gbce: the same of drawn ones, calibrated",
+        description="cross_entropy: the target against all items; sampled_softmax: against drawn ones that "
+        "stand for all; bce: yes or no, of the target and one drawn item; gbce: of many drawn ones, calibrated",
     )
     negatives: int = Field(256, ge=1, description="drawn items that a step shares; sampled_softmax and gbce")
     calibration: float = Field(0.75, ge=0, le=1, description="how far gbce undoes overconfidence; 0 is bce")
@@ -48,7 +48,7 @@ class ReaderSettings(RankedSettings):
     spread: float = Field(0.02, gt=0, description="standard deviation of the first vectors")
     lr: float = Field(2e-3, gt=0, description="Adam's step size")
     weight_decay: float = Field(0.0, ge=0, description="Adam's L2 penalty")
-    batch: int = Field(4096, ge=1, description="positions a step, padding counted")
+    batch: int = Field(2048, ge=1, description="positions a step, padding counted")
     epochs: int = Field(100, ge=1, description="passes over the training events, at most")
     patience: int = Field(10, ge=1, description="epochs without a better validation NDCG@10 before it stops")
 
@@ -81,7 +81,7 @@ def learn(
     seed: int,
     checkpoint: Path | None = None,
 ) -> Learnt:
-    """Fit on the training rows, stop by the validation queries. Goes on from the checkpoint where there is one."""
+    """Fit on the training rows, stop by the validation queries; go on from the checkpoint if there is one."""
     from pipeline.collab.pairs import Saving, generator
     from pipeline.collab.sequence_losses import item_loss
     from pipeline.collab.sequences import Reading, Steps, fit_sequences, known_only, reader_scores

@@ -6,8 +6,8 @@
 | --- | --- | --- |
 | cross_entropy | all items, exactly | - |
 | sampled_softmax | `negatives` items that all targets of a step share, counted up to stand for all others | - |
-| bce | one drawn item for each target | SASRec, Kang and McAuley, ICDM 2018 |
-| gbce | as sampled_softmax, each item a question of its own, positive calibrated | gSASRec, Petrov and Macdonald, RecSys 2023 |
+| bce | one drawn item for each target | SASRec, Kang and McAuley, 2018 |
+| gbce | items that a step shares, each a question; positive calibrated | gSASRec, Petrov and Macdonald, 2023 |
 
 gSASRec's authors draw negatives for each target; here the targets of a step share them, which makes one matrix
 product of it. An item that happens to be a target's own does not count as its negative.

@@ -2,15 +2,15 @@
 
     histories -> windows -> batches by length -> model's states -> loss of all positions -> fit_sequences
 
-The loop knows neither the model nor its loss: both are functions that it is given. A history is cut into windows
-of at most `length` inputs, counted from its end, and every position of a window is trained in one pass: the
-state after some items foretells the next one. Rows are padded on the right, where no state that counts
+The loop knows neither the model nor its loss: both are functions that it is given. A history is cut into
+windows of at most `length` inputs, counted from its end, and every position of a window is trained in one pass:
+the state after some items foretells the next one. Rows are padded on the right, where no state that counts
 can see the padding, and batches hold windows of like length, so padding costs little.
 
-All of an epoch's randomness (the order of windows, dropout, negatives) comes from one generator seeded by (seed,
-epoch), so a checkpoint needs no generator state, as in `pipeline.collab.pairs`; a run that was killed goes on
-to the same bits. It runs on one thread of the processor: with two, sums are split and the last bits differ
-between machines.
+All of an epoch's randomness (the order of windows, dropout, negatives) comes from one generator seeded by
+(seed, epoch), so a checkpoint needs no generator state, as in `pipeline.collab.pairs`; a run that was killed
+goes on to the same bits. It runs on one thread of the processor: with two, sums are split and the last bits
+differ between machines.
 """
 
 from collections.abc import Callable, Iterator
@@ -36,7 +36,7 @@ class Histories(NamedTuple):
 
 
 class Windows(NamedTuple):
-    """Where windows begin and end (w,) int64 in the items of histories; a window's last item is a target only."""
+    """Where windows begin and end (w,) int64 in the items of histories; the last item is a target only."""
 
     start: Tensor
     stop: Tensor
@@ -48,7 +48,7 @@ class Windows(NamedTuple):
 
 
 class Steps(NamedTuple):
-    """Inputs (b, l) int64 padded on the right, which of them are real (b, l), and the targets (n,) of the real."""
+    """Inputs (b, l) int64 padded on the right, which are real (b, l), and the targets (n,) of the real."""
 
     inputs: Tensor
     real: Tensor
@@ -56,10 +56,10 @@ class Steps(NamedTuple):
 
 
 class Reader(Protocol):
-    """A model of histories: a state for each position and a vector for each item; their product is the score."""
+    """A model of histories: a state for each position, a vector for each item; their product is the score."""
 
     def __call__(self, inputs: Tensor, draws: Generator | None = None) -> Tensor:
-        """States (b, l, d) of inputs (b, l); state t has seen inputs 0 to t only. Draws: for dropout, in training."""
+        """States (b, l, d) of inputs (b, l); state t has seen inputs 0 to t. Draws: dropout, in training."""
         ...
 
     def vectors(self) -> Tensor:
