@@ -4,12 +4,12 @@ Kang and McAuley, ICDM 2018, arXiv 1808.09781
 
     next_item/split -> windows of histories -> transformer -> next item among all -> rankings, vectors
 
-Departures: cross-entropy over all items by default (the authors' loss is `bce`), layers normalise their input and
-not their output, GELU and an inner map of 4 dims, no dropout inside attention, and histories longer than `length`
-are learnt from whole, window by window.
+Departures: cross-entropy over all items by default (the authors' loss is `bce`), layers normalise their input
+and not their output, GELU and an inner map of 4 dims, no dropout inside attention, and histories longer than
+`length` are learnt from whole, window by window.
 
-Defaults were chosen on the validation part of ML-100K (leave-last-two, full ranking, seen masked; NDCG@10 of 943
-users, whose standard error is some .007; one seed, one thread):
+Defaults were chosen on the validation part of ML-100K (leave-last-two, full ranking, seen masked; NDCG@10 of
+943 users, whose standard error is some .007; one seed, one thread):
 
 | tried | validation NDCG@10 (epoch of it, of so many) |
 | --- | --- |

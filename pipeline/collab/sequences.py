@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor, nn
 
-from pipeline.collab.pairs import Fit, Fitting, Judge, Saving, fit_epochs, generator
+from pipeline.collab.pairs import Fit, Fitting, Judge, Saving, fit_epochs, generator, one_thread
 from pipeline.collab.ranked import Block, Scores
 
 BUCKET = 8  # lengths are rounded up to a multiple of it before windows are put together
@@ -159,6 +159,7 @@ def known_only(items: Tensor, offsets: Tensor, place: Tensor) -> Histories:
     return Histories(found[kept], before[offsets])
 
 
+@one_thread()
 @torch.no_grad()
 def last_states(model: Reader, histories: Histories, length: int) -> Tensor:
     """The state (n, d) after the last `length` items of each history; NaN where it is empty."""
@@ -181,6 +182,7 @@ def reader_scores(model: Reader, place: Tensor, train: Histories, length: int) -
     learnt = place.argsort()[(place < 0).sum() :]
     usual: list[Tensor] = []  # made where it is first needed
 
+    @one_thread()
     def scores(block: Block) -> Tensor:
         states = last_states(model, known_only(block.items, block.offsets, place), length)
         nothing = states.isnan().any(1)

@@ -148,6 +148,29 @@ def test_a_history_of_nothing_known_is_answered_from_the_mean_training_state() -
     assert torch.allclose(found[2, [2, 0]], net.item @ net.item[0])
 
 
+def test_scoring_takes_one_thread_and_puts_the_number_back() -> None:
+    before, counts = torch.get_num_threads(), []
+
+    class Counting(Means):
+        def forward(self, inputs: Tensor, draws: Generator | None = None) -> Tensor:
+            counts.append(torch.get_num_threads())
+            return super().forward(inputs, draws)
+
+        def vectors(self) -> Tensor:
+            counts.append(torch.get_num_threads())
+            return super().vectors()
+
+    torch.set_num_threads(2)
+    try:
+        net, place = Counting(2), torch.tensor([0, 1])
+        for _ in range(2):
+            reader_scores(net, place, histories([[0, 1]]), 5)(block([[0]]))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert set(counts) == {1}
+
+
 # --- the fit -----------------------------------------------------------------------------------------------
 
 TRAIN = histories([[user % 6, (user + 1) % 6, (user + 2) % 6, (user + 3) % 6] for user in range(20)] + [[1, 2]])
