@@ -110,7 +110,7 @@ class ScorerContract:
 class RankerContract:
     """Facts of every model of the next_item track, on the circles of `tests.toy_next`.
 
-    stage: the model's; settings: such that it is quick and learns; personal: whether users get different orders.
+    stage: the model's; settings: such that it is quick and learns; personal: whether orders differ by user.
     """
 
     stage: ClassVar[Stage]
@@ -186,7 +186,7 @@ class RankerContract:
 
 
 class VectorContract:
-    """Facts of models of the next_item track that export vectors; beside `RankerContract`. `width`: their length."""
+    """Facts of models of the next_item track that export vectors of this width; beside `RankerContract`."""
 
     width: ClassVar[int]
 

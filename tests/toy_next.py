@@ -1,6 +1,6 @@
 """A small split of the next_item track, and a way to run one of its models on it as the graph would.
 
-Sixteen users of two tastes walk round a circle of their items, even or odd, so a model has something to find: of the
+Users of two tastes walk round a circle of their items, even or odd, so a model has something to find: of the
 items not seen, those of a user's own parity are right, and the next one on the circle is the target.
 """
 
@@ -17,8 +17,8 @@ from pipeline.store import Artefact, Store
 
 SPLIT = "6" * 32
 CIRCLE, COLD_ITEM, ITEMS = 22, 22, 24  # items with training rows; the first without; all
-LEARNT, STEPS = 16, 7  # users with training rows; items that each of them uses
-NEW, NEW_ON_COLD, EMPTY = 16, 17, 18  # users without: history of known items, of a cold item, none
+LEARNT, STEPS = 22, 9  # users with training rows; items that each of them uses
+NEW, NEW_ON_COLD, EMPTY = 22, 23, 24  # users without: history of known items, of a cold item, none
 
 
 class Toy(NamedTuple):
@@ -38,7 +38,7 @@ class Toy(NamedTuple):
 
 
 def toy(learnt: Iterable[list[int]], n_items: int, new: Iterable[list[int]] = ()) -> Toy:
-    """Leave-last-two of users who use these items in this order, and the last item of users who came after training."""
+    """Leave-last-two of users who use these items in this order; the last item of users who came after training."""
     rows, asked = [], []
     walks = [*((True, items) for items in learnt), *((False, items) for items in new)]
     for user, (known, items) in enumerate(walks):
@@ -51,7 +51,11 @@ def toy(learnt: Iterable[list[int]], n_items: int, new: Iterable[list[int]] = ()
     queries = pl.DataFrame(asked, schema=["part", "user", "at", "history", "targets"], orient="row")
     counts = [events.filter(part="train", item=item).height for item in range(n_items)]
     places = iter(range(n_items))
-    held = {"item": range(n_items), "place": [next(places) if n else None for n in counts], "train_rows": counts}
+    held = {
+        "item": range(n_items),
+        "place": [next(places) if n else None for n in counts],
+        "train_rows": counts,
+    }
     return Toy(
         Events.validate(events.select(Events.column_names()), cast=True),
         Queries.validate(queries.sort("part", "user"), cast=True),
@@ -71,8 +75,15 @@ def store_with(tables: Toy, folder: Path) -> Store:
     draft = store.draft(folder / "store/work" / SPLIT)
     for name, frame in tables._asdict().items():
         frame.write_parquet(draft / f"{name}.parquet")
-    facts = {"stage": "next_item/split", "fingerprint": SPLIT, "files": {}, "cell": {}, "metrics": {}, "measured": {}}
-    store.commit(draft, facts)
+    key = {"stage": "next_item/split", "fingerprint": SPLIT}
+        "stage": "next_item/split",
+        "fingerprint": SPLIT,
+        "files": {},
+        "cell": {},
+        "metrics": {},
+        "measured": {},
+    }
+    store.commit(draft, {**key, "files": {}, "cell": {}, "metrics": {}, "measured": {}})
     return store
 
 

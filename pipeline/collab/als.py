@@ -2,14 +2,18 @@
 
 Hu, Koren and Volinsky, ICDM 2008, https://doi.org/10.1109/ICDM.2008.22; fitted by the library `implicit`.
 
-    train pairs -> alternating least squares -> item vectors -> a user's vector from the history -> inner products
+    train pairs -> alternating least squares -> item vectors -> a user's vector from the history -> products
 
-At the time of a query the user's vector is solved anew from the whole history, so it knows what a running system
-would know, and a user who came after training has one too. The table `user_vectors` holds the vectors of
-training, for models that read them.
+At the time of a query the user's vector is solved anew from the whole history, so it knows what a running
+system would know, and a user who came after training has one too. The table `user_vectors` holds the vectors
+of training, for models that read them.
 
 Cold: a history without items that have training rows gets the popular items; items without training rows stand
 behind all others.
+
+Defaults were chosen on the validation part of MovieLens-100K (leave-last-two, seen masked) among dim 32, 64, 128,
+penalty 1, 10, 30, 100 and weight 1, 3, 10: NDCG@10 .0848 at 128, 10, 3. Twelve others of the 36 are above .077, and
+the standard error is about .007, so the choice matters little; a penalty of 100 does (.058 at most).
 """
 
 from typing import TYPE_CHECKING
@@ -17,7 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import Field
 
-from pipeline.collab.events import Floats, Trained, from_histories, trained, user_items
+from pipeline.collab.events import Floats, Trained, cold_queries, from_histories, trained, user_items
 from pipeline.collab.ranked import RankedSettings, every_query_ranked_once, write_rankings
 from pipeline.collab.vectors import TABLES, Vectors, every_id_has_a_vector, products, write_vectors
 from pipeline.schema import Rankings
@@ -31,9 +35,9 @@ if TYPE_CHECKING:
 
 
 class ALSSettings(RankedSettings):
-    dim: int = Field(64, ge=1, description="numbers a vector")
-    penalty: float = Field(1.0, ge=0, description="L2 penalty on the vectors")
-    weight: float = Field(5.0, gt=0, description="weight of a used item, where one not used has weight 1")
+    dim: int = Field(128, ge=1, description="numbers a vector")
+    penalty: float = Field(10.0, ge=0, description="L2 penalty on the vectors")
+    weight: float = Field(3.0, gt=0, description="weight of a used item, where one not used has weight 1")
     iterations: int = Field(15, ge=1, description="times that users and items are solved in turn")
 
 
@@ -84,3 +88,4 @@ def als(split: Artefact, settings: ALSSettings, out: Draft) -> None:
     model = factorise(rows, settings, out.seed)
     write_rankings(out, "als", fold_in(rows, model), split, settings)
     write_vectors(out, Vectors(model.user_factors, model.item_factors), rows.known)
+    out.metric(**cold_queries(split.table("queries"), rows))

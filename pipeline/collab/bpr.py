@@ -4,15 +4,19 @@ Rendle et al., UAI 2009, https://arxiv.org/abs/1205.2618; fitted by the library 
 
     train pairs + sampled negatives -> stochastic gradients, one pair at a time -> vectors -> inner products
 
-An item's last number is its bias, a user's last is 1. `next_item/mf` has the same loss with Adam, early stopping
-and more negatives; this one is the classic.
+An item's last number is its bias, a user's last is 1. `next_item/mf` has the same loss with Adam, early
+stopping and more negatives; this one is the classic.
 
 Cold: users without training rows have the mean vector; items without training rows stand behind all others.
+
+Defaults were chosen on the validation part of MovieLens-100K (leave-last-two, seen masked) among dim 32 and 64, lr
+.01 to .1, penalty .003 to .1 and 50, 100 or 200 epochs, 45 settings in all: NDCG@10 .0647; the worst had .0375, by
+learning too long with a weak penalty. The standard error is about .006.
 """
 
 from pydantic import Field
 
-from pipeline.collab.events import Trained, trained, user_items
+from pipeline.collab.events import Trained, cold_queries, trained, user_items
 from pipeline.collab.ranked import RankedSettings, every_query_ranked_once, write_rankings
 from pipeline.collab.vectors import TABLES, Vectors, every_id_has_a_vector, from_vectors, write_vectors
 from pipeline.schema import Rankings
@@ -21,9 +25,9 @@ from pipeline.stage import Artefact, Check, Draft, stage
 
 class BPRSettings(RankedSettings):
     dim: int = Field(64, ge=1, description="numbers a vector, the bias not counted")
-    lr: float = Field(0.05, gt=0, description="step size")
-    penalty: float = Field(0.01, ge=0, description="L2 penalty on the vectors of each step")
-    epochs: int = Field(100, ge=1, description="passes over the training rows")
+    lr: float = Field(0.02, gt=0, description="step size")
+    penalty: float = Field(0.03, ge=0, description="L2 penalty on the vectors of each step")
+    epochs: int = Field(200, ge=1, description="passes over the training rows")
 
 
 def fit(rows: Trained, settings: BPRSettings, seed: int) -> Vectors:
@@ -61,3 +65,4 @@ def bpr(split: Artefact, settings: BPRSettings, out: Draft) -> None:
     vectors = fit(rows, settings, out.seed)
     write_rankings(out, "bpr", from_vectors(vectors, rows.known), split, settings)
     write_vectors(out, vectors, rows.known)
+    out.metric(**cold_queries(split.table("queries"), rows))

@@ -4,11 +4,14 @@ Steck, WWW 2019, https://arxiv.org/abs/1905.03375
 
     train pairs X -> P = (X'X + penalty)^-1 -> B = -P / diag(P), diagonal 0 -> score = history @ B
 
-The penalty decides everything and depends on the data, so every run chooses it on validation (NDCG@10, the smallest
-of equals). Time grows with the cube and memory with the square of the items (some 20 bytes each pair: 2 GB
+The penalty decides everything and depends on the data, so every run chooses it on validation (NDCG@10, the
+smallest of equals). Time grows with the cube and memory with the square of the items (some 20 bytes each pair: 2 GB
 for 10,000), so only the most used `items` take part; others stand behind them like cold ones, and are counted.
 
 Cold: a history without items that take part gets the popular ones.
+
+On MovieLens-100K (leave-last-two, validation, seen masked) penalties 30, 100, 300, 1000 and 3000 gave NDCG@10 .0835,
+.0878, .0826, .0748 and .0661.
 """
 
 from collections.abc import Mapping
@@ -19,7 +22,7 @@ import polars as pl
 from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
-from pipeline.collab.events import Bools, Floats, Trained, from_histories, trained, user_items
+from pipeline.collab.events import Bools, Floats, Trained, cold_queries, from_histories, trained, user_items
 from pipeline.collab.ranked import RankedSettings, every_query_ranked_once, valid_ndcg_10, write_rankings
 from pipeline.schema import Rankings, Trials
 from pipeline.stage import Artefact, Check, Draft, stage
@@ -32,7 +35,7 @@ if TYPE_CHECKING:
 
 class EASESettings(RankedSettings):
     penalties: tuple[float, ...] = Field(
-        (100.0, 300.0, 1000.0), min_length=1, description="L2 penalties; the best on validation is kept"
+        (30.0, 100.0, 300.0, 1000.0), min_length=1, description="L2 penalties; the best on validation is kept"
     )
     items: int = Field(
         15_000, ge=2, description="most used items that take part; memory is some 20 bytes times its square"
@@ -118,4 +121,5 @@ def ease(split: Artefact, settings: EASESettings, out: Draft) -> None:
     out.metric(
         penalty=max(values, key=lambda penalty: values[penalty]),
         items_left_out=int(rows.known.items.sum() - part.sum()),
+        **cold_queries(queries, rows),
     )

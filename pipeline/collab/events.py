@@ -28,7 +28,7 @@ Floats = NDArray[np.float32]
 
 
 class Trained(NamedTuple):
-    """Training rows, user by user, oldest first: users (n,) and items (n,), dense; and how many ids there are."""
+    """Training rows, user by user, oldest first: dense users (n,), dense items (n,); how many ids there are."""
 
     user: Ints
     item: Ints
@@ -62,7 +62,7 @@ def trained_rows(events: pl.DataFrame, queries: pl.DataFrame, n_items: int) -> T
 
 
 def cold_queries(queries: pl.DataFrame, rows: Trained) -> dict[str, int]:
-    """How many test queries are of users without training rows, and how many histories hold no item with some."""
+    """Test queries of users without training rows, and those whose history holds no item with some."""
     test = queries.filter(pl.col("part") == "test")
     users, items = (pl.Series(np.flatnonzero(known), dtype=pl.UInt32) for known in rows.known)
     met = test.select(pl.col("history").list.eval(pl.element().is_in(items.implode())).list.any())
@@ -93,9 +93,7 @@ def ones(row: Ints, column: Ints, shape: tuple[int, int]) -> "csr_matrix":
     return csr_matrix((np.ones(len(row), np.float32), (row, column)), shape=shape)
 
 
-def from_histories(
-    popularity: Ints, known_items: Bools, weigh: Callable[["csr_matrix"], Floats]
-) -> "Scores":
+def from_histories(popularity: Ints, known_items: Bools, weigh: Callable[["csr_matrix"], Floats]) -> "Scores":
     """Scores that depend on the history alone: `weigh` maps histories (n, n_items) to scores (n, n_items)."""
 
     def scores(block: "Block") -> "Tensor":

@@ -6,11 +6,15 @@ Recommender Systems Handbook.
     train pairs -> cosine of items' user sets, shrunk -> the `neighbours` most similar of each item
     -> score = sum of similarities to the history
 
-similarity(i, j) = users of both / (sqrt(users of i * users of j) + shrink). The similarities are made a block of
-items at a time, and only the neighbours of each are kept.
+similarity(i, j) = users of both / (sqrt(users of i * users of j) + shrink). The similarities are made a block
+of items at a time, and only the neighbours of each are kept.
 
-Items that resemble nothing in the history follow by popularity. Cold: a history without items that have training
-rows gets the popular items; items without training rows stand behind all others.
+Items that resemble nothing in the history follow by popularity. Cold: a history without items that have
+training rows gets the popular items; items without training rows stand behind all others.
+
+Defaults were chosen on the validation part of MovieLens-100K (leave-last-two, seen masked) among neighbours 20, 50,
+100, 200, 500 and shrink 0, 10, 50, 200: NDCG@10 .0699 at 500 and 0, and no less than .0608 anywhere, with a
+standard error of about .006.
 """
 
 from typing import TYPE_CHECKING
@@ -19,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from pipeline.collab.events import Floats, Trained, from_histories, share, trained, user_items
+from pipeline.collab.events import Floats, Trained, cold_queries, from_histories, share, trained, user_items
 from pipeline.collab.ranked import RankedSettings, every_query_ranked_once, write_rankings
 from pipeline.schema import Rankings
 from pipeline.stage import Artefact, Check, Draft, stage
@@ -33,9 +37,9 @@ BLOCK = 1024  # items whose similarities to all others are in memory at once
 
 
 class ItemKNNSettings(RankedSettings):
-    neighbours: int = Field(100, ge=1, description="similar items that are kept of each item")
+    neighbours: int = Field(500, ge=1, description="similar items that are kept of each item")
     shrink: float = Field(
-        10.0, ge=0, description="added to the denominator: similarities that few users support count less"
+        0.0, ge=0, description="added to the denominator: similarities that few users support count less"
     )
 
 
@@ -92,3 +96,4 @@ def item_knn(split: Artefact, settings: ItemKNNSettings, out: Draft) -> None:
     """Order of items by their similarity to what the user used."""
     rows = trained(split)
     write_rankings(out, "item_knn", alike(rows, settings), split, settings)
+    out.metric(**cold_queries(split.table("queries"), rows))

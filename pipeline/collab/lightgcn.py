@@ -1,4 +1,4 @@
-"""LightGCN: vectors of users and items, each averaged with those of its neighbours in the graph of who used what.
+"""LightGCN: vectors of users and items, each averaged with those of its neighbours in the graph of use.
 
 He et al., SIGIR 2020, https://arxiv.org/abs/2002.02126
 
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 from pydantic import Field
 
-from pipeline.collab.events import Trained, trained
+from pipeline.collab.events import Trained, cold_queries, trained
 from pipeline.collab.ranked import every_query_ranked_once, write_rankings
 from pipeline.collab.sampled import SampledSettings
 from pipeline.collab.vectors import TABLES, Vectors, every_id_has_a_vector, from_vectors, write_vectors
@@ -38,6 +38,7 @@ def learn(
     """Averaged vectors (dim numbers), and how the fit went."""
     import torch
     from torch import Tensor
+    from torch.nn.functional import embedding
 
     from pipeline.collab.negatives import Learner, Scored, fit_sampled, squared
     from pipeline.collab.pairs import generator
@@ -48,8 +49,9 @@ def learn(
 
     def score(user: Tensor, items: Tensor) -> Scored:
         found = model()
-        logits = torch.einsum("nd,nmd->nm", found["user"][user], found["item"][items])
-        return Scored(logits, squared(model.user[user], model.item[items]))
+        users, others = embedding(user, found["user"]), embedding(items, found["item"])
+        logits = torch.einsum("nd,nmd->nm", users, others)
+        return Scored(logits, squared(embedding(user, model.user), embedding(items, model.item)))
 
     @torch.no_grad()
     def read() -> Vectors:
@@ -80,4 +82,4 @@ def lightgcn(split: Artefact, settings: LightGCNSettings, out: Draft) -> None:
     write_rankings(out, "lightgcn", from_vectors(vectors, rows.known), split, settings)
     write_vectors(out, vectors, rows.known)
     out.table("curve", curve_table({"fit": fit}))
-    out.metric(epochs=fit.best_epochs)
+    out.metric(epochs=fit.best_epochs, **cold_queries(queries, rows))

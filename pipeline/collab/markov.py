@@ -6,15 +6,15 @@ Nothing to tune and a second to learn, yet on Amazon Beauty (full ranking, seen 
 R@5/N@5/R@10/N@10 .0513/.0389/.0668/.0439, above the .0454/.0321/.0648/.0384 that TIGER prints (Rajput et al.,
 NeurIPS 2023, https://arxiv.org/abs/2305.05065): whoever predicts the next item has to beat it.
 
-Items that never came right after the last one follow by popularity. Cold: a query without a history, or whose last
-item has no training rows, gets the popular items; items without training rows stand behind all others.
+Items that never came right after the last one follow by popularity. Cold: a query without a history, or whose
+last item has no training rows, gets the popular items; items without training rows stand behind all others.
 """
 
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.collab.events import Trained, hidden, share, trained
+from pipeline.collab.events import Trained, cold_queries, hidden, share, trained
 from pipeline.collab.ranked import RankedSettings, every_query_ranked_once, write_rankings
 from pipeline.schema import Rankings
 from pipeline.stage import Artefact, Check, Draft, stage
@@ -67,4 +67,4 @@ def markov(split: Artefact, settings: MarkovSettings, out: Draft) -> None:
     """Order of items by how often they came right after the user's last one."""
     rows = trained(split)
     write_rankings(out, "markov", follow(rows), split, settings)
-    out.metric(transitions=int(transitions(rows).nnz))
+    out.metric(transitions=int(transitions(rows).nnz), **cold_queries(split.table("queries"), rows))

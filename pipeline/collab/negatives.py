@@ -1,6 +1,6 @@
 """Learning from what was used alone: negatives are sampled, and a used item has to beat them.
 
-    pairs of a batch + items that their users did not use -> bpr or bce, plus a penalty on the vectors -> fit_sampled
+    pairs of a batch + items that their users did not use -> bpr or bce, plus a penalty -> fit_sampled
 
 What `next_item/mf` and `next_item/lightgcn` share beside the loop of `pipeline.collab.pairs`.
 """
@@ -26,7 +26,7 @@ TRIES = 10  # draws for one negative; who used nearly everything may then get an
 
 
 class Used(NamedTuple):
-    """What is needed to draw negatives: items with training rows (m,), and pairs user * n_items + item, sorted."""
+    """What negatives are drawn by: items with training rows (m,), and pairs user * n_items + item, sorted."""
 
     items: Tensor
     pairs: Tensor
@@ -106,18 +106,19 @@ def as_batch(rows: Trained) -> Batch:
 def unused(user: Tensor, count: int, of: Used, draws: Generator) -> Tensor:
     """`count` items for each user (n,) that they did not use in training, (n, count), uniform over items with
     training rows."""
-    users = user[:, None].expand(-1, count)
-    drawn = draw(users.shape, of, draws)
+    users = user.repeat_interleave(count)
+    drawn, wrong = draw(len(users), of, draws), torch.arange(len(users))
     for _ in range(TRIES - 1):
-        again = was_used(users, drawn, of)
-        if not again.any():
+        wrong = wrong[was_used(users[wrong], drawn[wrong], of)]
+        if not len(wrong):
             break
-        drawn[again] = draw((int(again.sum()),), of, draws)
-    return drawn
+        drawn[wrong] = draw(len(wrong), of, draws)
+    return drawn.view(-1, count)
 
 
-def draw(shape: tuple[int, ...], of: Used, draws: Generator) -> Tensor:
-    return of.items[torch.randint(len(of.items), shape, generator=draws)]
+def draw(count: int, of: Used, draws: Generator) -> Tensor:
+    """`count` of the items with training rows, uniform."""
+    return of.items[torch.randint(len(of.items), (count,), generator=draws)]
 
 
 def was_used(users: Tensor, items: Tensor, of: Used) -> Tensor:

@@ -11,7 +11,7 @@ from pipeline.collab.factors import Entity, table
 
 
 class Links(NamedTuple):
-    """Who used what, each entry divided by the roots of both degrees, sparse: (n_users, n_items) and transposed."""
+    """Who used what, divided by the roots of both degrees, sparse: (n_users, n_items) and transposed."""
 
     user_item: Tensor
     item_user: Tensor

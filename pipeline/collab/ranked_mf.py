@@ -1,6 +1,6 @@
 """Matrix factorisation on the next_item track: used items against sampled ones.
 
-    train pairs + sampled negatives -> bpr or bce, Adam, stopped by validation NDCG@10 -> vectors -> inner products
+    train pairs + sampled negatives -> bpr or bce, Adam, stopped by validation NDCG@10 -> vectors -> products
 
 The model of `pipeline.collab.factors` (vectors and biases) in the loop of `pipeline.collab.pairs`. The exported
 vectors hold the biases: a user's is [vector, bias, 1], an item's [vector, 1, bias].
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from pipeline.collab.events import Trained, trained
+from pipeline.collab.events import Trained, cold_queries, trained
 from pipeline.collab.ranked import every_query_ranked_once, write_rankings
 from pipeline.collab.sampled import SampledSettings
 from pipeline.collab.vectors import TABLES, Vectors, every_id_has_a_vector, from_vectors, write_vectors
@@ -33,6 +33,7 @@ def learn(
 ) -> "tuple[Vectors, Fit]":
     """Vectors with biases (dim + 2 numbers), and how the fit went."""
     from torch import Tensor
+    from torch.nn.functional import embedding
 
     from pipeline.collab.factors import Factors
     from pipeline.collab.negatives import Learner, Scored, fit_sampled, squared
@@ -43,7 +44,7 @@ def learn(
 
     def score(user: Tensor, items: Tensor) -> Scored:
         logits = model(user.repeat_interleave(items.shape[1]), items.reshape(-1)).view_as(items)
-        return Scored(logits, squared(model.user[user], model.item[items]))
+        return Scored(logits, squared(embedding(user, model.user), embedding(items, model.item)))
 
     def read() -> Vectors:
         return Vectors(*(vectors.numpy() for vectors in model.vectors().values()))
@@ -73,4 +74,4 @@ def ranked_mf(split: Artefact, settings: RankedMFSettings, out: Draft) -> None:
     write_rankings(out, "mf", from_vectors(vectors, rows.known), split, settings)
     write_vectors(out, vectors, rows.known)
     out.table("curve", curve_table({"fit": fit}))
-    out.metric(epochs=fit.best_epochs)
+    out.metric(epochs=fit.best_epochs, **cold_queries(queries, rows))

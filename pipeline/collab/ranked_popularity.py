@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.collab.events import Trained, hidden, trained
+from pipeline.collab.events import Trained, cold_queries, hidden, trained
 from pipeline.collab.ranked import RankedSettings, every_query_ranked_once, write_rankings
 from pipeline.schema import Rankings
 from pipeline.stage import Artefact, Check, Draft, stage
@@ -42,4 +42,4 @@ def ranked_popularity(split: Artefact, settings: RankedPopularitySettings, out: 
     """Order of items by their training rows, the same for everybody."""
     rows = trained(split)
     write_rankings(out, "popularity", popular(rows), split, settings)
-    out.metric(most_rows=int(rows.popularity.max()))
+    out.metric(most_rows=int(rows.popularity.max()), **cold_queries(split.table("queries"), rows))

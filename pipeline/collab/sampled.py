@@ -1,6 +1,6 @@
 """Settings of the models that learn from sampled negatives, and what their stages end in."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from pydantic import Field
 

@@ -10,7 +10,7 @@ from pipeline.collab.als import ALSSettings, als, factorise, fold_in
 from pipeline.collab.events import histories
 from pipeline.collab.ranked import blocks
 from tests.contracts import RankerContract, VectorContract
-from tests.toy_next import circles
+from tests.toy_next import EMPTY, NEW, NEW_ON_COLD, circles
 
 QUICK = {"dim": 4, "iterations": 5, "penalty": 0.1}
 
@@ -41,8 +41,8 @@ def test_a_history_has_the_vector_that_solves_its_weighted_least_squares(model) 
 def test_a_user_who_came_after_training_is_served_from_the_history(model) -> None:
     ((_, block),) = blocks(circles().part("test"), 99)
     found = fold_in(circles().trained, model)(block)
-    assert not found[16].equal(found[18])
-    assert found[17].equal(found[18])
+    assert not found[NEW].equal(found[EMPTY])
+    assert found[NEW_ON_COLD].equal(found[EMPTY])
 
 
 def test_the_number_of_blocks_changes_nothing(model) -> None:

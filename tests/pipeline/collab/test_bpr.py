@@ -33,7 +33,7 @@ def test_an_items_last_number_is_its_bias(vectors) -> None:
 def test_a_cold_user_gets_the_average_taste(vectors) -> None:
     rows = circles().trained
     ((_, block),) = blocks(circles().part("test"), 99)
-    found = from_vectors(vectors, rows.known)(block).numpy()[16:, rows.known.items]
+    found = from_vectors(vectors, rows.known)(block).numpy()[LEARNT:, rows.known.items]
     average = found_by_hand(vectors)[rows.known.items]
     assert found == pytest.approx(np.tile(average, (3, 1)), abs=1e-5)
 

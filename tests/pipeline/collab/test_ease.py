@@ -56,8 +56,9 @@ def test_the_penalty_with_the_best_validation_is_kept_the_smallest_of_equals(
     tmp_path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     marks = iter([0.1, 0.3, 0.3])
-    monkeypatch.setattr(module, "valid_ndcg_10", lambda scores, queries, n_items: next(marks))
-    found = make(ease, circles(), tmp_path, penalties=(100.0, 1.0, 10.0))
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "valid_ndcg_10", lambda scores, queries, n_items: next(marks))
+        found = make(ease, circles(), tmp_path, penalties=(100.0, 1.0, 10.0))
     trials = found.table("trials")
     assert trials["candidate"].to_list() == ["penalty=1", "penalty=10", "penalty=100"]
     assert trials["chosen"].to_list() == [False, True, False]

@@ -52,7 +52,9 @@ def test_similarities_equal_those_made_at_once(seed: int, neighbours: int, shrin
     for item in range(7):
         kept = found[:, item]
         assert (kept > 0).sum() == min(neighbours, (whole[:, item] > 0).sum())
-        assert np.allclose(np.sort(kept)[::-1][:neighbours], np.sort(whole[:, item])[::-1][: len(kept)][:neighbours])
+        assert np.allclose(
+            np.sort(kept)[::-1][:neighbours], np.sort(whole[:, item])[::-1][: len(kept)][:neighbours]
+        )
         assert np.allclose(kept[kept > 0], whole[:, item][kept > 0])
 
 

@@ -45,7 +45,12 @@ def test_scores_are_counts_after_the_last_item_plus_a_share_of_popularity() -> N
 def test_equal_counts_stand_by_popularity_then_by_item() -> None:
     found = order(follow(TABLES.trained), TABLES.part("valid"), 6, masked=False)
     own = found.filter(pl.col("user") == 0, pl.col("score").is_not_null())
-    assert own["item"].to_list() == [0, 2, 1, 3]  # after 1: 0 and 2 once each, 0 is more popular; then popularity
+    assert own["item"].to_list() == [
+        0,
+        2,
+        1,
+        3,
+    ]  # 0 and 2 came once after 1; the rest by popularity
 
 
 def test_no_history_or_an_unknown_last_item_gives_the_popular_items() -> None:
@@ -56,7 +61,9 @@ def test_no_history_or_an_unknown_last_item_gives_the_popular_items() -> None:
 
 
 def test_only_the_last_item_counts() -> None:
-    longer = TABLES.part("valid").with_columns(history=pl.concat_list(pl.lit([3, 3], pl.List(pl.UInt32)), "history"))
+    longer = TABLES.part("valid").with_columns(
+        history=pl.concat_list(pl.lit([3, 3], pl.List(pl.UInt32)), "history")
+    )
     scores = follow(TABLES.trained)
     first, second = (next(blocks(asked, 9))[1] for asked in (TABLES.part("valid"), longer))
     assert scores(first).equal(scores(second))

@@ -3,7 +3,6 @@
 from typing import ClassVar
 
 import numpy as np
-import pytest
 
 from pipeline.collab.pairs import generator
 from pipeline.collab.ranked_mf import RankedMFSettings, learn, ranked_mf
