@@ -1,8 +1,10 @@
 """Evaluation: every method's predictions -> figures per user -> leaderboard and tests -> report."""
 
 from assets.engine.declare import asset
-from pipeline.evaluate import leaderboard, pointwise, report
+from pipeline.evaluate import leaderboard, pointwise, ranking, report
 
 user_metrics = asset(pointwise.user_metrics, group="evaluation", kinds={"polars"})
 board = asset(leaderboard.leaderboard, group="evaluation", kinds={"polars", "scipy"})
+user_ranks = asset(ranking.user_metrics, group="evaluation", kinds={"polars"})
+next_item_board = asset(leaderboard.next_item_leaderboard, group="evaluation", kinds={"polars", "scipy"})
 page = asset(report.report, group="evaluation", kinds={"html"}, page="report.html")

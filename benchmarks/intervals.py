@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 
 from pipeline.evaluate import statistics
 from pipeline.evaluate.pointwise import auc, users_of
-from pipeline.evaluate.results import METRICS, user_means
 from pipeline.evaluate.statistics import Measure, Rows, UserMean
+from pipeline.evaluate.tracks import CTR_METRICS as METRICS
+from pipeline.evaluate.tracks import pointwise_means as user_means
 
 Floats = NDArray[np.float64]
 CONFIDENCE, LEVEL = 0.95, 0.05

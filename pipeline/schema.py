@@ -116,8 +116,8 @@ class Catalogue(Table):
 
 
 class Queries(Table):
-    """History holds every event of the user before the first target, in order of (at, row), in the parts that may
-    be looked at, oldest first; in a random split, all of those parts, whatever the time."""
+    """History holds the user's events before the first target, in order of (at, row), of the parts that may be
+    looked at, oldest first; in a random split all events of those parts, whatever their time."""
 
     grain: ClassVar[str] = "one user to recommend to at one moment"
     part = dy.String(primary_key=True, description="valid or test")
@@ -280,7 +280,9 @@ class Leaderboard(Table):
     method = dy.String()
     variant = dy.String()
     part = dy.String()
-    metric = dy.String(description="auc, uauc, uauc_weighted, log_loss or accuracy")
+    metric = dy.String(
+        description="ctr: auc, uauc, uauc_weighted, log_loss, accuracy; next_item: those of user_ranks"
+    )
     value = dy.Float64(description="mean over seeds")
     low = dy.Float64(description="2.5 % bootstrap bound over users")
     high = dy.Float64(description="97.5 % bootstrap bound over users")
@@ -288,7 +290,7 @@ class Leaderboard(Table):
     seeds = dy.UInt32(description="number of seeds")
     users = dy.UInt32(description="users that count in this metric")
     users_skipped = dy.UInt32(description="users left out: one class only (uauc)")
-    rows = dy.UInt32(description="scored examples")
+    rows = dy.UInt32(description="scored examples; targets to be found, where a catalogue is ranked")
 
 
 class Comparisons(Table):

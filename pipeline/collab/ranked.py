@@ -11,10 +11,11 @@ A stage of the track ends in `write_rankings`, takes its settings from `RankedSe
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 from pydantic import Field
 
 from pipeline.evaluate.pointwise import one, refusal
@@ -25,6 +26,7 @@ from pipeline.stage import Artefact, Draft, Input, Settings, Verdict
 if TYPE_CHECKING:
     from torch import Tensor
 
+Array = NDArray[Any]
 TOP = 100  # first places that are kept of each order
 CELLS = 1 << 21  # scores in memory at once (8 MB): the passes over them stay in the processor's cache
 
@@ -61,7 +63,7 @@ def blocks(queries: pl.DataFrame, size: int) -> Iterator[tuple[pl.DataFrame, Blo
         yield rows, Block(*(torch.from_numpy(array) for array in arrays))
 
 
-def flat(lists: pl.Series) -> tuple[np.ndarray, np.ndarray]:
+def flat(lists: pl.Series) -> tuple[Array, Array]:
     """Row (m,) and value (m,) of all that lists of items hold, int64."""
     owner = np.repeat(np.arange(len(lists)), lists.list.len().to_numpy())
     return owner, lists.explode(empty_as_null=False).to_numpy().astype(np.int64)
@@ -72,8 +74,8 @@ def order(
 ) -> pl.DataFrame:
     """Columns part, user, rank, item, score, target: each query's first `top` items and all its targets.
 
-    queries: as the table `queries`; masked: items of the history stand behind all others; a `top` of 0 gives the
-    targets only, which is fast. Sorted by part, user and rank. Raises FloatingPointError for a score of NaN.
+    queries: as the table `queries`; masked: items of the history stand behind all others; a `top` of 0 gives
+    the targets only, which is fast. Sorted by part, user, rank. Raises FloatingPointError for a score of NaN.
     """
     found = [
         ordered(scores(block), block, rows, masked, top)
@@ -86,7 +88,7 @@ NOTHING = empty(Rankings).select("part", "user", "rank", "item", "score", "targe
 
 
 def ordered(found: "Tensor", block: Block, rows: pl.DataFrame, masked: bool, top: int) -> pl.DataFrame:
-    """`order` of one block, from its scores (n, items), in the order of its queries and not of ranks."""
+    """`order` of one block, from its scores (n, items); rows are not yet sorted."""
     import torch
 
     found = found.float()
@@ -94,37 +96,43 @@ def ordered(found: "Tensor", block: Block, rows: pl.DataFrame, masked: bool, top
         raise FloatingPointError("a score is not a number")
     if masked:
         found = without_seen(found, block)
-    held, items = (t.cpu().numpy() for t in first(found, min(top, found.shape[1])))
-    owner, item = (np.array(each) for each in sorted_pairs(*flat(rows["targets"])))
-    placed = places(found, torch.from_numpy(owner), torch.from_numpy(item))
-    rank, score = (t.cpu().numpy() for t in placed)
-    wanted = np.zeros(items.shape, dtype=np.bool_)
-    inside = rank <= items.shape[1]
+    score, item = (held.cpu().numpy() for held in first(found, min(top, found.shape[1])))
+    owner, target = sorted_pairs(*flat(rows["targets"]))
+    placed = places(found, torch.from_numpy(owner), torch.from_numpy(target))
+    rank, own = (held.cpu().numpy() for held in placed)
+    inside = rank <= item.shape[1]
+    wanted = np.zeros(item.shape, dtype=np.bool_)
     wanted[owner[inside], rank[inside] - 1] = True
-    query = np.r_[np.repeat(np.arange(len(items)), items.shape[1]), owner[~inside]]
-    value = np.r_[held.ravel(), score[~inside]].astype(np.float64)
+    n, kept = item.shape
+    listed = framed(rows, np.repeat(np.arange(n), kept), np.tile(np.arange(kept) + 1, n), item, score, wanted)
+    below = (part[~inside] for part in (owner, rank, target, own, np.ones(len(rank), dtype=np.bool_)))
+    return pl.concat([listed, framed(rows, *below)])
+
+
+def framed(
+    rows: pl.DataFrame, query: Array, rank: Array, item: Array, score: Array, target: Array
+) -> pl.DataFrame:
+    """Arrays of one length, `query` a place among the rows, as the columns of `order`."""
     return pl.DataFrame(
         {
             "part": rows["part"].gather(query),
             "user": rows["user"].gather(query),
-            "rank": np.r_[np.tile(np.arange(1, items.shape[1] + 1), len(items)), rank[~inside]].astype(
-                np.uint32
-            ),
-            "item": np.r_[items.ravel(), item[~inside]].astype(np.uint32),
-            "score": pl.Series(value).replace(-np.inf, None),
-            "target": np.r_[wanted.ravel(), np.ones(int((~inside).sum()), dtype=np.bool_)],
-        },
+            "rank": rank.astype(np.uint32),
+            "item": item.ravel().astype(np.uint32),
+            "score": pl.Series(score.ravel().astype(np.float64)).replace(-np.inf, None),
+            "target": target.ravel(),
+        }
     )
 
 
-def sorted_pairs(owner: np.ndarray, item: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def sorted_pairs(owner: Array, item: Array) -> tuple[Array, Array]:
     """Pairs (m,), each once, by owner and item."""
     pairs = np.unique(np.stack([owner, item], axis=1), axis=0)
     return pairs[:, 0].copy(), pairs[:, 1].copy()
 
 
 def without_seen(found: "Tensor", block: Block) -> "Tensor":
-    """Scores (n, items) with -inf for the items of each user's history; the model's own tensor is left alone."""
+    """Scores (n, items), -inf for the items of each user's history; the model's own tensor is left alone."""
     import torch
 
     owner = torch.repeat_interleave(torch.arange(len(block.user)), block.offsets.diff())
@@ -135,8 +143,8 @@ def without_seen(found: "Tensor", block: Block) -> "Tensor":
 def first(found: "Tensor", top: int) -> tuple["Tensor", "Tensor"]:
     """Scores and items (n, top) of the first places of scores (n, items): a stable sort's, without the sort.
 
-    Which of equal scores torch's selection takes is left to the device. So the selected are put in order of item
-    where equal, and rows with equal scores on both sides of the cut are selected again by unique keys.
+    Which of equal scores torch's selection takes is left to the device. So the selected are put in order of
+    item where equal, and rows with equal scores on both sides of the cut are selected again by unique keys.
     """
 
     if top >= found.shape[1]:
@@ -152,7 +160,8 @@ def first(found: "Tensor", top: int) -> tuple["Tensor", "Tensor"]:
 
 
 def keys(found: "Tensor") -> "Tensor":
-    """Whole numbers (n, items) int64 in the order of scores (n, items) float32, of equal ones the first item largest."""
+    """Unique whole numbers (n, items) in the order of scores (n, items) float32; of equal scores the first
+    item's is the largest."""
     import torch
 
     bits = (found + 0.0).view(torch.int32).long()  # adding zero makes -0.0 the same as 0.0
@@ -230,9 +239,8 @@ def pair_scores(scores: Scores, queries: pl.DataFrame, pairs: pl.DataFrame, n_it
     """
     import torch
 
-    asked = queries.join(
-        pairs.select("part", "user").unique(), on=("part", "user"), how="semi", maintain_order="left"
-    )
+    key = ("part", "user")
+    asked = queries.join(pairs.select(key).unique(), on=key, how="semi", maintain_order="left")
     numbered = pairs.with_row_index("place").join(
         asked.select("part", "user").with_row_index("query"), on=("part", "user"), how="left"
     )

@@ -71,7 +71,7 @@ def liked(interactions: pl.DataFrame, at_least: float | None) -> pl.DataFrame:
 
 
 def core(events: pl.DataFrame, user_core: int, item_core: int) -> pl.DataFrame:
-    """The largest set of rows whose users and items all have so many rows of it: filters go on until none falls."""
+    """The largest set of rows whose users and items all have so many rows in it, filtered until none falls."""
     before = -1
     while events.height != before:
         before = events.height
@@ -118,7 +118,7 @@ def advice(events: pl.DataFrame, kind: Kind) -> str:
 
 
 def leave_last(events: pl.DataFrame) -> pl.DataFrame:
-    """Each user's last event is test, the one before valid; users with fewer than three are only learnt from."""
+    """Each user's last event is test, the one before valid; users with fewer than three are learnt from."""
     left = pl.len().over("user") - pl.col("row").rank("ordinal").over("user")
     held = pl.len().over("user") >= 3
     return events.with_columns(part=part_by(held & (left <= 1), held & (left == 0)))
@@ -136,14 +136,14 @@ def drawn_rows(events: pl.DataFrame, settings: NextItemSettings) -> pl.DataFrame
 
 
 def drawn_apart(events: pl.DataFrame, entity: str, settings: NextItemSettings) -> pl.DataFrame:
-    """Whole items or users drawn by a hash: the first of that order are test, the next valid, at least one each."""
+    """Whole items or users, in order of a hash: the first are test, the next valid, at least one each."""
     ids = events.select(pl.col(entity).unique().sort())
     ids = ids.with_columns(place=mixed(settings.seed, ids[entity].to_numpy())).sort("place", entity)
     test = max(round(ids.height * settings.test_share), 1)
     valid = test + max(round(ids.height * settings.valid_share), 1)
     order = pl.int_range(pl.len())
     apart = ids.select(entity, part=part_by(order < valid, order < test))
-    return events.join(apart, on=entity, how="left", maintain_order="left")
+    return events.drop("part").join(apart, on=entity, how="left", maintain_order="left")
 
 
 # --- queries -----------------------------------------------------------------------------------------------
@@ -172,9 +172,8 @@ def queries_of(events: pl.DataFrame, part: str, kind: Kind) -> pl.DataFrame:
     history = past.group_by("user", maintain_order=True).agg(history="item")
     found = asked.join(history, on="user", how="left", maintain_order="left")
     none = pl.lit([], dtype=pl.List(pl.UInt32))
-    return found.select("user", "at", pl.col("history").fill_null(none), "targets", part=pl.lit(part)).select(
-        Queries.column_names()
-    )
+    found = found.with_columns(pl.col("history").fill_null(none), part=pl.lit(part))
+    return found.select(Queries.column_names())
 
 
 def held_out(events: pl.DataFrame, part: str, kind: Kind) -> pl.DataFrame:
@@ -187,7 +186,7 @@ def held_out(events: pl.DataFrame, part: str, kind: Kind) -> pl.DataFrame:
 
 
 def catalogue(events: pl.DataFrame, items: pl.Series) -> pl.DataFrame:
-    """Table `catalogue` of all dense items: those with train rows are numbered in order, the others have no place."""
+    """Table `catalogue` of all dense items: those with train rows get places in order, others none."""
     train = events.filter(part="train").group_by("item").agg(train_rows=pl.len().cast(pl.UInt32)).sort("item")
     train = train.with_columns(place=pl.int_range(pl.len(), dtype=pl.UInt32))
     found = items.sort().to_frame().join(train, on="item", how="left", maintain_order="left")
@@ -299,14 +298,12 @@ def wrong_histories(asked: pl.DataFrame, events: pl.DataFrame, part: str, kind: 
     shown = asked.select("user", item="history").explode("item", empty_as_null=False)
     shown = shown.with_columns(n=pl.int_range(pl.len()).over("user"))
     keys = ["user", "n", "item"]
-    wrong = pl.concat(
-        [shown.join(due, on=keys, how="anti"), due.join(shown, on=keys, how="anti")], how="diagonal"
-    )
-    return wrong["user"].n_unique()
+    more, less = shown.join(due, on=keys, how="anti"), due.join(shown, on=keys, how="anti")
+    return pl.concat([more["user"], less["user"]]).n_unique()
 
 
 def nothing_lost_or_doubled(draft: Draft, inputs: Mapping[str, Any], settings: NextItemSettings) -> Verdict:
-    """Every interaction is one event or left out by a filter, and every held-out event is a target of one query."""
+    """Every interaction is one event or filtered out, and every held-out event is a target of one query."""
     events, asked = draft.read("events"), draft.read("queries")
     source = inputs["dataset"].table("interactions")
     keys = ["row", "user", "item", "at"]
@@ -317,9 +314,7 @@ def nothing_lost_or_doubled(draft: Draft, inputs: Mapping[str, Any], settings: N
     if events.join(source, on=keys, how="anti").height:
         said.append("events differ from the interactions that they were made of")
     if events.height + left_out != source.height:
-        said.append(
-            f"{source.height:,} interactions went in, {events.height:,} came out, {left_out:,} were filtered"
-        )
+        said.append(f"of {source.height:,} interactions {events.height:,} are events and {left_out:,} left out")
     if unfiltered(settings) and left_out:
         said.append("interactions are left out though there is no filter")
     return Verdict(not said, "; ".join(said + unasked(events, asked, settings.kind)), {"left_out": left_out})
@@ -334,14 +329,17 @@ def unasked(events: pl.DataFrame, asked: pl.DataFrame, kind: Kind) -> list[str]:
     held = pl.concat([held_out(events.sort("row"), part, kind) for part in PARTS[1:]])
     due = held.select("part", "user", "item").unique()
     found = asked.select("part", "user", item="targets").explode("item")
+    moments = held.group_by("part", "user").agg(pl.col("at").min())
     said = []
     if found.height != due.height or due.join(found, on=["part", "user", "item"], how="anti").height:
         said.append("the targets are not the held-out events, each item once")
+    if asked.height != moments.height or moments.join(asked, on=["part", "user", "at"], how="anti").height:
+        said.append("there is not one query for each user with held-out events, at the moment of the first")
     return said
 
 
 def cold_ones_are_apart(draft: Draft, inputs: Mapping[str, Any], settings: NextItemSettings) -> Verdict:
-    """In a split of items or of users, no item or no user has events in two parts, nor a query a known target."""
+    """Where items or users are split apart, none has events in two parts, nor is one learnt from asked for."""
     if not settings.kind.startswith("cold_"):
         return Verdict(True, "neither items nor users are split apart")
     entity = settings.kind.removeprefix("cold_")

@@ -1,10 +1,11 @@
 """The honest table: every method with intervals, and what it beats, tested and corrected.
 
-    pairs of all methods, user_metrics -> leaderboard (figures with intervals), comparisons (paired tests)
+    predictions of all methods, figures per user -> leaderboard (with intervals), comparisons (paired tests)
 
-Two questions are asked of every method, on the test part. `baseline`: is it better than the best baseline,
-the one that was best on the validation part by the same metric? `control`: is it better than itself with
-the claimed ingredient taken away or shuffled? `pipeline.evaluate.statistics` says how the tests work.
+One machine for all tracks. Two questions are asked of every method, on the test part. `baseline`: is it better
+than the best baseline, the one that was best on the validation part by the same metric? `control`: is it better
+than itself with the claimed ingredient taken away or shuffled? `pipeline.evaluate.statistics` says how the
+tests work, `pipeline.evaluate.tracks` what each track measures and of whom it asks the first question.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,21 +20,19 @@ from pipeline.evaluate import statistics
 from pipeline.evaluate.pointwise import PARTS, listed, refusal
 from pipeline.evaluate.results import (
     LOWER_IS_BETTER,
-    METRICS,
     Contender,
     Name,
     Result,
+    Track,
     contenders,
     refuse_unequal,
     results,
-    rows_of,
 )
 from pipeline.evaluate.statistics import Floats, UserMean
+from pipeline.evaluate.tracks import CTR, NEXT_ITEM, TRACKS
 from pipeline.schema import Comparisons, Leaderboard, empty
 from pipeline.stage import Artefact, Check, Draft, Every, Input, Settings, Verdict, stage
 
-TRACK = "ctr"
-TOO_GOOD = 0.99  # an AUC from here on smells of the answer among the inputs
 CONFIDENCE = 0.95  # of every interval; the report and the tables say so
 ROUNDING = 1e-9  # of a mean over draws that are all equal
 SURE = 0.05  # a corrected p below this counts as a difference in the UI's figures
@@ -62,20 +61,20 @@ class Duel(NamedTuple):
     def draws(self) -> Floats:
         return self.result.draws - self.versus.draws
 
-    def per_user(self) -> UserMean:
+    def per_user(self, track: Track) -> UserMean:
         """The difference as a mean over users."""
         one, other = self.result, self.versus
         if isinstance(one.measure, UserMean) and isinstance(other.measure, UserMean):
             return UserMean(one.measure.amounts - other.measure.amounts, one.measure.weights)
-        shares = statistics.exchange_shares(*(rows_of(side.contender, side.part) for side in (one, other)))
+        shares = track.pooled[one.metric].shares(one.contender, other.contender, one.part)
         return UserMean(shares * len(shares), np.ones(len(shares)))
 
 
-def board(found: Sequence[Result]) -> pl.DataFrame:
+def board(track: Track, found: Sequence[Result]) -> pl.DataFrame:
     """Rows of the leaderboard, in the order of the results."""
     rows = [
         {
-            "track": TRACK,
+            "track": track.name,
             **result.name._asdict(),
             "part": result.part,
             "metric": result.metric,
@@ -109,23 +108,26 @@ def best(found: Iterable[Result], metric: str, names: Iterable[Name]) -> Name | 
     return max(sorted(running, key=lambda r: r.name), key=better).name if running else None
 
 
-def duels(found: Sequence[Result], field: Sequence[Contender]) -> list[Duel]:
+def duels(track: Track, found: Sequence[Result], field: Sequence[Contender]) -> list[Duel]:
     """All comparisons to make on the test part, those of one question and metric together."""
     at = {(r.name, r.metric): r for r in found if r.part == "test"}
     return [
         Duel(question, at[name, metric], at[versus, metric])
-        for question, metric, name, versus in asked(found, field)
+        for question, metric, name, versus in asked(track, found, field)
         if (name, metric) in at and (versus, metric) in at
     ]
 
 
-def asked(found: Sequence[Result], field: Sequence[Contender]) -> Iterator[tuple[str, str, Name, Name]]:
+def asked(
+    track: Track, found: Sequence[Result], field: Sequence[Contender]
+) -> Iterator[tuple[str, str, Name, Name]]:
     """Question, metric, method and what it is compared with."""
     baselines = [c.name for c in field if c.kind == "baseline"]
-    for metric in METRICS:
+    for metric in track.tested:
         chosen = best(found, metric, baselines)
-        yield from (("baseline", metric, c.name, chosen) for c in field if chosen and c.kind == "method")
-    for metric in METRICS:
+        others = [c.name for c in field if c.kind in track.asked and c.name != chosen]
+        yield from (("baseline", metric, name, chosen) for name in others if chosen)
+    for metric in track.tested:
         yield from (("control", metric, name, control) for name, control in controlled(field))
 
 
@@ -139,16 +141,16 @@ def controlled(field: Iterable[Contender]) -> list[tuple[Name, Name]]:
     ]
 
 
-def compare(pairs: Sequence[Duel], settings: LeaderboardSettings) -> pl.DataFrame:
+def compare(track: Track, pairs: Sequence[Duel], settings: LeaderboardSettings) -> pl.DataFrame:
     """Rows of comparisons; p-values are corrected inside each question and metric."""
     rows = []
     for (question, metric), group in groupby(pairs, key=lambda d: (d.question, d.result.metric)):
         together = list(group)
-        splits = [duel.per_user() for duel in together]
+        splits = [duel.per_user(track) for duel in together]
         p = statistics.flip_test(np.array([s.amounts for s in splits]), settings.flips, settings.seed)
         rows += [
             {
-                "track": TRACK,
+                "track": track.name,
                 "question": question,
                 **duel.result.name._asdict(),
                 "versus_method": duel.versus.name.method,
@@ -173,7 +175,7 @@ def effect(split: UserMean) -> float | None:
 
 
 def figures_are_possible(draft: Draft, inputs: Mapping[str, Input], settings: Settings) -> Verdict:
-    """AUC, UAUC and accuracy lie in 0..1, log loss above 0; a corrected p is no smaller than the raw one."""
+    """Figures lie in 0..1, log loss above 0; a corrected p is no smaller than the raw one."""
     table, tests = draft.read("leaderboard"), draft.read("comparisons")
     roof = pl.when(pl.col("metric").is_in(LOWER_IS_BETTER)).then(np.inf).otherwise(1.0)
     within = [pl.col(column).is_between(0, roof) for column in ("value", "low", "high")]
@@ -194,7 +196,7 @@ def all_on_the_same_rows(draft: Draft, inputs: Mapping[str, Input], settings: Se
 
 def every_control_is_compared(draft: Draft, inputs: Mapping[str, Input], settings: Settings) -> Verdict:
     """Each method's variant is compared with every control of that method that was run."""
-    wanted = controlled(contenders(listed(inputs["predictions"])))
+    wanted = controlled(contenders(track_of(draft), listed(inputs["predictions"])))
     tests = draft.read("comparisons").filter(question="control")
     made = set(tests.select("method", "variant", "versus_method", "versus_variant").iter_rows())
     broken = [f"{one} was not compared with {other}" for one, other in wanted if (*one, *other) not in made]
@@ -210,14 +212,29 @@ def intervals_hold_their_values(draft: Draft, inputs: Mapping[str, Input], setti
 
 
 def nobody_is_too_good(draft: Draft, inputs: Mapping[str, Input], settings: Settings) -> Verdict:
-    """No AUC above 0.99: on real data that is more likely a leaked label than a good method."""
-    table = draft.read("leaderboard").filter(pl.col("metric").is_in(["auc", "uauc"]))
-    suspect = table.filter(pl.col("value") > TOO_GOOD)
+    """No figure so high that, on real data, a leaked answer is likelier than a good method."""
+    table, limits = draft.read("leaderboard"), track_of(draft).suspicious
+    limit = pl.col("metric").replace_strict(limits, default=None, return_dtype=pl.Float64)
+    suspect = table.filter(pl.col("value") > limit)
     return refusal([f"{told(row)} {row['value']:.4f}" for row in suspect.to_dicts()], table.height)
+
+
+def track_of(draft: Draft) -> Track:
+    """The track that a stage belongs to: `ctr` of `ctr/leaderboard`."""
+    return TRACKS[draft.stage.name.split("/")[0]]
 
 
 def told(row: Mapping[str, str]) -> str:
     return f"{row['method']}/{row['variant']}: {row.get('part', 'test')} {row['metric']}"
+
+
+CHECKS = (
+    Check(figures_are_possible),
+    Check(all_on_the_same_rows),
+    Check(every_control_is_compared),
+    Check(intervals_hold_their_values, blocking=False),
+    Check(nobody_is_too_good, blocking=False),
+)
 
 
 @stage(
@@ -225,37 +242,56 @@ def told(row: Mapping[str, str]) -> str:
     settings=LeaderboardSettings,
     section="evaluate",
     version=1,
-    inputs={"predictions": Every("pairs"), "users": "ctr/user_metrics"},
+    inputs={"predictions": Every(CTR.predictions), "users": "ctr/user_metrics"},
     tables={"leaderboard": Leaderboard, "comparisons": Comparisons},
-    checks=(
-        Check(figures_are_possible),
-        Check(all_on_the_same_rows),
-        Check(every_control_is_compared),
-        Check(intervals_hold_their_values, blocking=False),
-        Check(nobody_is_too_good, blocking=False),
-    ),
+    checks=CHECKS,
 )
 def leaderboard(
     predictions: list[Artefact], users: Artefact, settings: LeaderboardSettings, out: Draft
 ) -> None:
     """All methods on the same rows, with intervals over users and corrected paired tests."""
-    figures, field = users.table("user_metrics"), contenders(predictions)
-    refuse_unequal(figures)
+    judge(CTR, predictions, users, settings, out)
+
+
+@stage(
+    "next_item/leaderboard",
+    settings=LeaderboardSettings,
+    section="evaluate",
+    version=1,
+    inputs={"predictions": Every(NEXT_ITEM.predictions), "users": "next_item/user_metrics"},
+    tables={"leaderboard": Leaderboard, "comparisons": Comparisons},
+    checks=CHECKS,
+)
+def next_item_leaderboard(
+    predictions: list[Artefact], users: Artefact, settings: LeaderboardSettings, out: Draft
+) -> None:
+    """All methods' orders of the catalogue for the same users, with intervals and corrected paired tests."""
+    judge(NEXT_ITEM, predictions, users, settings, out)
+
+
+def judge(
+    track: Track, predictions: list[Artefact], users: Artefact, settings: LeaderboardSettings, out: Draft
+) -> None:
+    """Write a track's two tables. Raises ValueError where runs were measured on different users or rows."""
+    figures, field = users.table(track.users), contenders(track, predictions)
+    refuse_unequal(track, figures)
     drawn = {"resamples": settings.resamples, "seed": settings.seed}
-    found = [r for part in PARTS for one in field for r in results(one, figures, part, **drawn)]
-    table, tests = board(found), compare(duels(found, field), settings)
+    found = [r for part in PARTS for one in field for r in results(track, one, figures, part, **drawn)]
+    table, tests = board(track, found), compare(track, duels(track, found, field), settings)
     out.table("leaderboard", table)
     out.table("comparisons", tests)
     out.metric(
-        **headlines(found, field), comparisons=tests.height, sure=tests.filter(pl.col("p_holm") < SURE).height
+        **headlines(track, found, field),
+        comparisons=tests.height,
+        sure=tests.filter(pl.col("p_holm") < SURE).height,
     )
 
 
-def headlines(found: Sequence[Result], field: Sequence[Contender]) -> dict[str, float | str]:
+def headlines(track: Track, found: Sequence[Result], field: Sequence[Contender]) -> dict[str, float | str]:
     """The winner of validation and its test figures, then the same for the best baseline."""
     facts: dict[str, float | str] = {}
     for role, kinds in (("best", ("baseline", "method")), ("baseline", ("baseline",))):
-        name = best(found, "auc", [c.name for c in field if c.kind in kinds])
+        name = best(found, track.main, [c.name for c in field if c.kind in kinds])
         if name:
             facts[role] = str(name)
             facts |= {f"{role}_{r.metric}": r.value for r in found if r.name == name and r.part == "test"}

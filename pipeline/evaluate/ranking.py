@@ -40,7 +40,7 @@ def figures(rankings: pl.DataFrame) -> pl.DataFrame:
 
 
 def of_targets(owner: NDArray[Any], rank: Floats) -> pl.DataFrame:
-    """`figures` from users (m,) and ranks (m,) of all targets, sorted by both; infinity for one not in the list."""
+    """`figures` from users (m,) and ranks (m,) of all targets, sorted by both; infinity: not in the list."""
     starts = np.flatnonzero(changes(owner)) if len(owner) else np.zeros(0, np.int64)
     sizes = np.diff(np.r_[starts, len(owner)])
     nth = np.arange(len(owner)) - np.repeat(starts, sizes) + 1  # how many targets are found down to this one
@@ -64,8 +64,8 @@ def at_cut(
     """Every kind of metric (users,) at one K, from ranks (m,) and `nth` (m,), each target's number in its list.
 
     hr: any target among the first K. ndcg: gains over those of the best possible list. mrr: one over the first
-    target's rank. map: precision at each target found, over all targets. precision: targets found over K; recall:
-    over all targets.
+    target's rank. map: precision at each target found, over all targets. precision: targets found, over K.
+    recall: the same over all targets.
     """
     hit = rank <= cut
 
@@ -141,26 +141,24 @@ def out_of_order(rows: pl.DataFrame) -> int:
 def exposed(rankings: pl.DataFrame, catalogue: pl.DataFrame) -> pl.DataFrame:
     """Columns metric, value: what the first K of all users' lists together show, of one run and part.
 
-    coverage: share of the catalogue that is in any list. popularity: mean training rows of what is listed (the
-    average recommendation popularity of Yin et al., VLDB 2012). novelty: mean bits of surprise, -log2 of an item's share
-    of the training rows (Zhou et al., PNAS 107, 2010), an item without rows counting as one with one.
+    coverage: share of the catalogue that is in any list. popularity: mean training rows of what is listed
+    (average recommendation popularity: Yin et al., VLDB 2012). novelty: its mean bits of surprise, -log2 of an
+    item's share of the training rows (Zhou et al., PNAS 107, 2010); an item without rows counts as having one.
     """
-    rows = catalogue["train_rows"].sum()
-    listed = rankings.filter(pl.col("score").is_not_null()).join(catalogue, on="item", how="left")
-    share = pl.max_horizontal("train_rows", 1) / max(rows, 1)
+    rows = catalogue.sort("item")["train_rows"].to_numpy().astype(np.float64)
+    surprise = -np.log2(np.maximum(rows, 1) / max(rows.sum(), 1))
+    listed = rankings.filter(pl.col("score").is_not_null() & (pl.col("rank") <= max(CUTS)))
     found: dict[str, float | None] = {}
     for cut in CUTS:
-        kept = listed.filter(pl.col("rank") <= cut)
-        found[f"coverage_{cut}"] = kept["item"].n_unique() / max(catalogue.height, 1)
-        means = kept.select(popularity=pl.col("train_rows").mean(), novelty=-share.log(2).mean())
-        found |= {f"{metric}_{cut}": value for metric, value in means.row(0, named=True).items()}
-    return pl.DataFrame(
-        {"metric": found.keys(), "value": found.values()}, schema_overrides={"value": pl.Float64}
-    )
+        times = np.bincount(listed.filter(pl.col("rank") <= cut)["item"].to_numpy(), minlength=len(rows))
+        found[f"coverage_{cut}"] = float((times > 0).mean())
+        found[f"popularity_{cut}"] = float(times @ rows / times.sum()) if times.any() else None
+        found[f"novelty_{cut}"] = float(times @ surprise / times.sum()) if times.any() else None
+    return pl.DataFrame(list(found.items()), schema={"metric": pl.String, "value": pl.Float64}, orient="row")
 
 
 def runs(artefacts: Input) -> Iterator[tuple[tuple[Any, ...], pl.DataFrame]]:
-    """Every run of the track, as (track, method, variant, seed), and its orders; one artefact in memory at a time."""
+    """Every run of the track, as (track, method, variant, seed), and its orders; one artefact at a time."""
     for artefact in listed(artefacts):
         rows = artefact.scan("rankings").filter(track=TRACK).collect()
         yield from rows.partition_by(*RUN, as_dict=True, maintain_order=True).items()

@@ -1,25 +1,25 @@
 """What is known of every method and variant on one part: each metric's value, on all draws of users, per seed.
 
-    pairs of all methods, user_metrics -> contenders -> one Result per metric
+    predictions of all methods, figures per user -> contenders -> one Result per metric
 
-Pooled AUC is measured on the pairs, every other metric is a mean over the users of user_metrics. One
-contender's pairs are in memory at a time; the same seed gives all contenders the same draws.
+A track says how it is measured (`Track`; `pipeline.evaluate.tracks` has them all). Most metrics are means over
+the users of its table of figures; a pooled one is measured on the predictions themselves. One contender's
+predictions are in memory at a time; the same seed gives all contenders the same draws.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 import numpy as np
 import polars as pl
 
 from pipeline.evaluate import statistics
-from pipeline.evaluate.statistics import Floats, Measure, Rows, UserMean
+from pipeline.evaluate.statistics import Floats, Measure, UserMean
 from pipeline.stage import Artefact
 
-METRICS = ("auc", "uauc", "uauc_weighted", "log_loss", "accuracy")
 LOWER_IS_BETTER = ("log_loss",)
-Kind = Literal["baseline", "method", "control"]
+Kind = Literal["baseline", "method", "control", "aside"]
 
 
 class Name(NamedTuple):
@@ -39,6 +39,41 @@ class Contender:
     name: Name
     kind: Kind
     artefacts: Sequence[Artefact]
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """A metric of all rows together: its measure for each seed of a contender on a part, and each user's share
+    (users,) in the difference of two contenders."""
+
+    measures: Callable[[Contender, str], list[Measure]]
+    shares: Callable[[Contender, Contender, str], Floats]
+
+
+@dataclass(frozen=True)
+class Track:
+    """How a track is measured.
+
+    predictions, users: tables of predictions and of figures per user; counts: columns of the latter in which
+    all runs must agree, the first of them the rows of a user. metrics: in the leaderboard's order; main: the
+    one that decides; tested: those that comparisons are made by. means: one seed's rows of `users`, sorted by
+    user -> the metrics that are means over users; pooled: the others. asked: kinds that are compared with the
+    best baseline. aside: variants under another protocol, shown but neither compared nor ever the best.
+    suspicious: metric -> value from which on a leaked answer is likelier than a good method.
+    """
+
+    name: str
+    predictions: Literal["pairs", "rankings"]
+    users: str
+    counts: tuple[str, ...]
+    metrics: tuple[str, ...]
+    main: str
+    tested: tuple[str, ...]
+    means: Callable[[pl.DataFrame], dict[str, Measure]]
+    asked: tuple[Kind, ...]
+    suspicious: Mapping[str, float]
+    pooled: Mapping[str, Pooled] = field(default_factory=dict)
+    aside: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -78,33 +113,38 @@ class Result:
         return int((self.measure.weights > 0).sum())
 
 
-def contenders(artefacts: Iterable[Artefact]) -> list[Contender]:
-    """Every method and variant that has pairs, by name, with its kind."""
+def contenders(track: Track, artefacts: Iterable[Artefact]) -> list[Contender]:
+    """Every method and variant that has predictions of the track, by name, with its kind."""
     found: dict[Name, list[Artefact]] = {}
     for artefact in artefacts:
-        for pair in artefact.scan("pairs").select("method", "variant").unique().collect().iter_rows():
+        rows = artefact.scan(track.predictions).filter(track=track.name)
+        for pair in rows.select("method", "variant").unique().collect().iter_rows():
             found.setdefault(Name(*pair), []).append(artefact)
-    return [Contender(name, kind(name, held[0]), held) for name, held in sorted(found.items())]
+    return [Contender(name, kind(track, name, held[0]), held) for name, held in sorted(found.items())]
 
 
-def kind(name: Name, artefact: Artefact) -> Kind:
+def kind(track: Track, name: Name, artefact: Artefact) -> Kind:
     """Predictions of models are baselines; a method's own stage says which of its variants are controls."""
+    if name.variant in track.aside:
+        return "aside"
     if artefact.manifest["section"] != "methods":
         return "baseline"
     return "control" if name.variant in artefact.manifest["controls"] else "method"
 
 
-def results(contender: Contender, users: pl.DataFrame, part: str, *, resamples: int, seed: int) -> list[Result]:
+def results(
+    track: Track, contender: Contender, users: pl.DataFrame, part: str, *, resamples: int, seed: int
+) -> list[Result]:
     """All metrics of a contender on a part; a metric that has nothing to measure is left out.
 
-    users: the rows of user_metrics, of all contenders and parts.
+    users: the rows of the track's table of figures, of all contenders and parts.
     """
     own = users.filter(part=part, **contender.name._asdict()).sort("seed", "user")
     runs = own.partition_by("seed", maintain_order=True)
     if not runs:
         return []
-    everyone, rows = runs[0].height, int(runs[0]["rows"].sum())
-    by_metric = {"auc": pooled(contender, part), **per_user(runs)}
+    everyone, rows = runs[0].height, int(runs[0][track.counts[0]].sum())
+    by_metric = {m: one.measures(contender, part) for m, one in track.pooled.items()} | per_user(track, runs)
     measures = [joined(seeds) for seeds in by_metric.values()]
     resampled = statistics.bootstrap(measures, everyone, resamples, seed, rows)
     found = [
@@ -114,45 +154,13 @@ def results(contender: Contender, users: pl.DataFrame, part: str, *, resamples: 
     return [r for r in found if np.isfinite(r.value) and np.isfinite(r.draws).any()]
 
 
-def rows_of(contender: Contender, part: str) -> Rows:
-    """The contender's scored rows of a part, in the order of `row`; users are numbered in their order."""
-    wanted = {"part": part, **contender.name._asdict()}
-    kept = [
-        a.scan("pairs").filter(**wanted).select("seed", "row", "user", "label", "score")
-        for a in contender.artefacts
-    ]
-    runs = pl.concat(kept).sort("seed", "row").collect().partition_by("seed", maintain_order=True)
-    users = np.unique(runs[0]["user"].to_numpy(), return_inverse=True)[1]
-    return Rows(users, runs[0]["label"].to_numpy(), np.array([run["score"].to_numpy() for run in runs]))
+def per_user(track: Track, runs: Sequence[pl.DataFrame]) -> dict[str, list[Measure]]:
+    """Metric -> one mean over users for each seed, from that seed's rows of figures, sorted by user.
 
-
-def pooled(contender: Contender, part: str) -> list[Measure]:
-    """The pooled AUC of each seed of a contender."""
-    users, labels, scores = rows_of(contender, part)
-    return [statistics.pooled_auc(users, labels, score) for score in scores]
-
-
-def per_user(runs: Sequence[pl.DataFrame]) -> dict[str, list[Measure]]:
-    """Metric -> one mean over users for each seed, from that seed's rows of user_metrics, sorted by user.
-
-    A metric of probabilities is left out where any seed lacks any of them.
+    A metric that any seed lacks is left out.
     """
-    held = [user_means(run) for run in runs]
-    return {metric: [one[metric] for one in held] for metric in METRICS if all(metric in one for one in held)}
-
-
-def user_means(run: pl.DataFrame) -> dict[str, Measure]:
-    rows, area = run["rows"].to_numpy().astype(np.float64), run["auc"]
-    both = area.is_not_null().to_numpy().astype(np.float64)  # users with liked and disliked rows
-    known = area.fill_null(0.0).to_numpy()
-    found: dict[str, Measure] = {
-        "uauc": UserMean(known, both),
-        "uauc_weighted": UserMean(known * rows, both * rows),
-    }
-    for metric in ("log_loss", "accuracy"):
-        if not run[metric].null_count():
-            found[metric] = UserMean(run[metric].to_numpy() * rows, rows)
-    return found
+    held = [track.means(run) for run in runs]
+    return {m: [one[m] for one in held] for m in track.metrics if all(m in one for one in held)}
 
 
 def joined(seeds: Sequence[Measure]) -> Measure:
@@ -163,13 +171,13 @@ def joined(seeds: Sequence[Measure]) -> Measure:
     return UserMean(np.mean([one.amounts for one in means], axis=0), means[0].weights)
 
 
-def refuse_unequal(users: pl.DataFrame) -> None:
-    """Raise ValueError, with the run's name, where runs of a part differ in users, rows or liked rows."""
+def refuse_unequal(track: Track, users: pl.DataFrame) -> None:
+    """Raise ValueError, with the run's name, where runs of a part differ in users or in the track's counts."""
     for (part,), rows in users.partition_by("part", as_dict=True).items():
         runs = rows.sort("user").partition_by("method", "variant", "seed", maintain_order=True)
         first = runs[0]
         for run in runs:
-            if not run.select("user", "rows", "positives").equals(first.select("user", "rows", "positives")):
+            if not run.select("user", *track.counts).equals(first.select("user", *track.counts)):
                 raise ValueError(f"{named(run)} was scored on other {part} rows than {named(first)}")
 
 

@@ -9,10 +9,12 @@ from tests.warehouse import synthetic
 
 @pytest.fixture(scope="session")
 def store(tmp_path_factory) -> Store:
-    """A store that holds a study of two seeds with methods, and one of baselines only."""
+    """A store that holds a study of two seeds with methods, one of baselines only, and one of two tracks."""
     made = Store(tmp_path_factory.mktemp("synthetic") / "store")
     synthetic.materialise(made, synthetic.study(seeds=(1, 2)))
     synthetic.materialise(made, synthetic.study("baselines", methods={}))
+    ranked = synthetic.ranked_study(seeds=(1, 2))
+    synthetic.materialise(made, ranked, (*synthetic.STAGES, *synthetic.RANKED))
     return made
 
 

@@ -12,7 +12,9 @@ import polars as pl
 from pydantic import Field
 
 from pipeline import schema
-from pipeline.evaluate.leaderboard import leaderboard
+from pipeline.collab.ranked import RankedSettings, every_query_ranked_once, write_rankings
+from pipeline.evaluate import ranking
+from pipeline.evaluate.leaderboard import leaderboard, next_item_leaderboard
 from pipeline.evaluate.pointwise import user_metrics
 from pipeline.graph import Graph
 from pipeline.stage import Check, Pinned, Settings, Verdict, run, stage
@@ -424,7 +426,71 @@ STAGES = (
 )
 
 
+@stage(
+    "next_item/split",
+    settings=Empty,
+    section="data",
+    version=1,
+    inputs={"dataset": "dataset"},
+    tables={"events": schema.Events, "queries": schema.Queries, "catalogue": schema.Catalogue},
+)
+def next_split(dataset: Artefact, settings: Empty, out) -> None:
+    """Each user's last event is test, the one before valid."""
+    left = pl.col("row").rank("ordinal", descending=True).over("user")
+    part = pl.when(left == 1).then(pl.lit("test")).when(left == 2).then(pl.lit("valid"))
+    events = dataset.table("interactions").with_columns(part=part.otherwise(pl.lit("train")))
+    queries = [
+        events.filter(left > skip).sort("row").group_by("user", maintain_order=True).agg(
+            at=pl.col("at").last(), history=pl.col("item").head(pl.len() - 1), targets=pl.col("item").tail(1)
+        ).with_columns(part=pl.lit(name))
+        for name, skip in (("valid", 1), ("test", 0))
+    ]
+    train = events.filter(part="train")["item"].to_numpy()
+    times = np.bincount(train, minlength=dataset.table("items").height)
+    out.table("events", events.select(schema.Events.column_names()))
+    out.table("queries", pl.concat(queries).select(schema.Queries.column_names()))
+    out.table("catalogue", pl.DataFrame({"item": range(len(times)), "train_rows": times}).with_columns(place="item"))
+
+
+def ranker(name: str, noise: float, seeded: bool):
+    """Declaration of a model that sees the true chance through its noise and ranks the catalogue."""
+
+    def rank(split: Artefact, settings: RankedSettings, out) -> None:
+        import torch
+
+        items = split.table("catalogue").height
+        users = int(split.table("events")["user"].max()) + 1  # type: ignore[arg-type]
+        rng = np.random.default_rng([out.seed, len(name)])
+        scores = chances(Sizes(users=users, items=items)) + rng.normal(size=(users, items)) * noise
+        table = torch.from_numpy(scores.astype(np.float32))
+        write_rankings(out, name, lambda block: table[block.user], split, settings)
+
+    rank.__name__, rank.__doc__ = f"rank_{name}", "Rank the catalogue."
+    return stage(
+        f"next_item/{name}",
+        settings=RankedSettings,
+        section="models",
+        version=1,
+        inputs={"split": "next_item/split"},
+        tables={"rankings": schema.Rankings},
+        checks=(Check(every_query_ranked_once),),
+        seeded=seeded,
+        predicts="rankings",
+    )(rank)
+
+
+rank_popularity = ranker("popularity", 0.6, seeded=False)
+rank_sasrec = ranker("sasrec", 0.1, seeded=True)
+RANKED = (next_split, rank_popularity, rank_sasrec, ranking.user_metrics, next_item_leaderboard)
+
 QUICK = {"ctr": {"leaderboard": {"resamples": 100, "flips": 100}}}
+RANKED_QUICK = {**QUICK, "next_item": {"leaderboard": {"resamples": 100, "flips": 100}}}
+
+
+def ranked_study(name: str = "ranked", **sections) -> Study:
+    """Both tracks, the second with a model whose seen items are kept too; only baselines on the first."""
+    models = {"next_item": {"sasrec": {"seen_kept": True}}}
+    return study(name, **{"methods": {}, "evaluate": RANKED_QUICK, "models": models, **sections})
 
 
 def study(name: str = "quickstart", **sections) -> Study:

@@ -17,7 +17,8 @@ KEYS = {  # what one row of a mart is
     "prompts_with_scores": "study, method, variant, seed, part, row",
     "user_journey": "study, row",
     "learning_curves": "study, stage, variant, seed, phase, metric, step",
-    "costs": "study, method, variant",
+    "costs": "study, track, method, variant",
+    "recommendations_with_titles": "study, track, method, variant, seed, part, user, rank",
     "quarantine_reasons": 'study, "table", file, "column", reason',
     "method_disagreement": "study, track, row",
 }
@@ -235,3 +236,39 @@ def test_disagreement_lies_between_nothing_and_one(catalogue):
     assert found["spread"].is_sorted(descending=True)
     assert (found["methods"] == 8).all()
     assert (found["highest"] != found["lowest"]).all()
+
+
+def test_tracks_do_not_share_what_models_of_one_name_cost(catalogue):
+    rows = query(catalogue, "from leaderboard where study = 'ranked' and method = 'popularity' order by track")
+    own = dict(
+        query(catalogue, "select stage, seconds from raw.artefacts where study = 'ranked'").iter_rows()
+    )
+    assert rows["track"].to_list() == ["ctr", "next_item"]
+    assert rows["seconds"].to_list() == pytest.approx([own["popularity"], own["next_item/popularity"]])
+    assert rows["ndcg_10"].is_null().to_list() == [True, False]
+
+
+def test_orders_with_seen_items_kept_are_set_aside(catalogue):
+    rows = query(catalogue, "select method, variant, role from leaderboard where track = 'next_item' order by all")
+    assert rows.rows() == [
+        ("popularity", "default", "baseline"),
+        ("sasrec", "default", "baseline"),
+        ("sasrec", "seen_kept", "aside"),
+    ]
+
+
+def test_recommendations_are_the_first_of_each_list_in_words(catalogue):
+    found = query(
+        catalogue,
+        """from recommendations_with_titles
+           where method = 'sasrec' and variant = 'default' and seed = 1 and part = 'test' and user = 3""",
+    )
+    long = query(
+        catalogue,
+        """from raw.rankings where method = 'sasrec' and variant = 'default' and seed = 1 and part = 'test'
+           and user = 3 and score is not null order by rank""",
+    )
+    titles = dict(query(catalogue, "select item, title from raw.items where study = 'ranked'").iter_rows())
+    assert found["item"].to_list() == long["item"].to_list()[:20]
+    assert found["title"].to_list() == [titles[item] for item in found["item"]]
+    assert set(found["user_id"]) == {"u3"}

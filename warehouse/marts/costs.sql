@@ -1,11 +1,18 @@
--- one row per study, method and variant: what it took to make its predictions, mean over seeds
+-- one row per study, track, method and variant: what it took to make its predictions, mean over seeds
 with recursive
 
 ancestors as (
-    select study, method, variant, seed, stage, fingerprint
-    from staging.predictors
+    select study, track, method, variant, seed, stage, fingerprint
+    from (from staging.predictors union all from staging.rankers)
     union
-    select child.study, child.method, child.variant, child.seed, child.stage, edge.parent_fingerprint
+    select
+        child.study,
+        child.track,
+        child.method,
+        child.variant,
+        child.seed,
+        child.stage,
+        edge.parent_fingerprint
     from ancestors as child
     inner join staging.lineage as edge
         on child.study = edge.study and child.fingerprint = edge.fingerprint
@@ -30,7 +37,10 @@ parts as (
         artefacts.device,
         numbers.trainable_parameters,
         numbers.tokens_seen,
-        artefacts.family = split_part(ancestors.stage, '/', 1) as own
+        -- a method's stages are all its own; a model is one stage, whatever track its name begins with
+        artefacts.stage = ancestors.stage or (
+            artefacts.section = 'methods' and artefacts.family = split_part(ancestors.stage, '/', 1)
+        ) as own
     from ancestors
     inner join staging.artefacts as artefacts using (study, fingerprint)
     left join numbers using (study, fingerprint)
@@ -39,6 +49,7 @@ parts as (
 per_seed as (
     select
         study,
+        track,
         method,
         variant,
         seed,
@@ -55,6 +66,7 @@ per_seed as (
 
 select
     study,
+    track,
     method,
     variant,
     count(*) as seeds,

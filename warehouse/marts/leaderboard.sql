@@ -17,8 +17,13 @@ figures as (
         any_value(low) filter (where metric = 'log_loss' and part = 'test') as log_loss_low,
         any_value(high) filter (where metric = 'log_loss' and part = 'test') as log_loss_high,
         any_value(value) filter (where metric = 'accuracy' and part = 'test') as accuracy,
+        any_value(value) filter (where metric = 'ndcg_10' and part = 'test') as ndcg_10,
+        any_value(low) filter (where metric = 'ndcg_10' and part = 'test') as ndcg_10_low,
+        any_value(high) filter (where metric = 'ndcg_10' and part = 'test') as ndcg_10_high,
+        any_value(value) filter (where metric = 'hr_10' and part = 'test') as hr_10,
         any_value(value) filter (where metric = 'auc' and part = 'valid') as valid_auc,
         any_value(value) filter (where metric = 'uauc' and part = 'valid') as valid_uauc,
+        any_value(value) filter (where metric = 'ndcg_10' and part = 'valid') as valid_ndcg_10,
         max(seeds) as seeds
     from staging.leaderboard
     group by all
@@ -26,15 +31,17 @@ figures as (
 
 roles as (
     select
-        predictors.study,
-        predictors.method,
-        predictors.variant,
+        makers.study,
+        makers.track,
+        makers.method,
+        makers.variant,
         case
+            when makers.variant = 'seen_kept' then 'aside'
             when bool_or(artefacts.is_control) then 'control'
             when bool_or(artefacts.section = 'methods') then 'method'
             else 'baseline'
         end as role
-    from staging.predictors as predictors
+    from (from staging.predictors union all from staging.rankers) as makers
     inner join staging.artefacts as artefacts using (study, fingerprint)
     group by all
 ),
@@ -54,6 +61,7 @@ published as (
         published.variant,
         max(published.value) filter (where published.metric = 'auc') as published_auc,
         max(published.value) filter (where published.metric = 'uauc') as published_uauc,
+        max(published.value) filter (where published.metric = 'ndcg_10') as published_ndcg_10,
         max(published.source) as published_source
     from staging.published as published
     inner join same_data using (data)
@@ -70,10 +78,11 @@ select
     figures.* exclude (study, track, method, variant),
     published.published_auc,
     published.published_uauc,
+    published.published_ndcg_10,
     published.published_source,
-    costs.* exclude (study, method, variant, seeds)
+    costs.* exclude (study, track, method, variant, seeds)
 from figures
-left join roles using (study, method, variant)
+left join roles using (study, track, method, variant)
 left join published using (study, track, method, variant)
-left join costs using (study, method, variant)
-order by figures.study, figures.track, figures.uauc desc
+left join costs using (study, track, method, variant)
+order by figures.study, figures.track, coalesce(figures.uauc, figures.ndcg_10) desc

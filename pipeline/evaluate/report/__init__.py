@@ -16,6 +16,7 @@ from pydantic import Field
 from pipeline.evaluate.report.contained import loads
 from pipeline.evaluate.report.facts import gather, holding
 from pipeline.evaluate.report.findings import rows, told
+from pipeline.evaluate.report import ranked
 from pipeline.evaluate.report.page import Published, page
 from pipeline.evaluate.results import Name
 from pipeline.stage import Artefact, Check, Draft, Every, Input, Settings, Verdict, stage
@@ -51,7 +52,7 @@ def published(file: Path, data: str | None) -> list[Published] | None:
         return None
     rows = pl.read_csv(file, infer_schema=False).filter(data=data, split="test").iter_rows(named=True)
     return [
-        Published(Name(r["method"], r["variant"]), r["metric"], float(r["value"]), r["source"]) for r in rows
+        Published(Name(r["method"], r["variant"]), r["metric"], float(r["value"]), r["source"], r["track"]) for r in rows
     ]
 
 
@@ -81,7 +82,7 @@ def listed(source: Input) -> list[Artefact]:
     "report",
     settings=ReportSettings,
     section="evaluate",
-    version=1,
+    version=2,
     inputs={"everything": Every()},
     checks=(Check(self_contained), Check(every_method_is_shown)),
     shared={"title": "title"},
@@ -92,7 +93,7 @@ def report(everything: list[Artefact], settings: ReportSettings, out: Draft) -> 
     """Write all that the study found as one HTML page: verdict, figures, costs, checks, settings."""
     facts = gather(everything, settings.prompts)
     figures = published(out.root / PUBLISHED, settings.published)
-    html = page(out.study, settings.title, settings.metric, facts, figures)
+    html = page(out.study, settings.title, settings.metric, facts, figures, ranked.gather(everything))
     out.file(FILE).write_text(html, encoding="utf-8")
     out.metric(
         methods=len(facts.kinds), checks=len(facts.checks), failed=sum(not c.passed for c in facts.checks)

@@ -14,6 +14,7 @@ import numpy as np
 import polars as pl
 
 from pipeline.evaluate.results import Contender, Name, contenders
+from pipeline.evaluate.tracks import CTR
 from pipeline.schema import PARTS, Comparisons, Curve, Leaderboard, Quarantine, Table, empty
 from pipeline.stage import Artefact
 
@@ -114,10 +115,10 @@ class Facts:
 
 def gather(everything: Sequence[Artefact], prompts: int) -> Facts:
     """The facts of a study, with at most `prompts` examples of each method's variant."""
-    field = contenders(holding(everything, "pairs"))
+    field = contenders(CTR, holding(everything, "pairs"))
     return Facts(
-        leaderboard=table(everything, "leaderboard", Leaderboard),
-        comparisons=table(everything, "comparisons", Comparisons),
+        leaderboard=table(everything, "leaderboard", Leaderboard).filter(track=CTR.name),
+        comparisons=table(everything, "comparisons", Comparisons).filter(track=CTR.name),
         kinds={one.name: one.kind for one in field},
         costs=costs(field, everything),
         curves=curves(everything),

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 DAY = 86_400
 INK, FAINT = "#1f2933", "#9aa5b1"
-KINDS = {"method": "#0b5fa5", "baseline": "#5f6b7a", "control": "#b45309"}
-MARKS = {"method": "o", "baseline": "s", "control": "^"}
+KINDS = {"method": "#0b5fa5", "baseline": "#5f6b7a", "control": "#b45309", "aside": "#9aa5b1"}
+MARKS = {"method": "o", "baseline": "s", "control": "^", "aside": "x"}
 PARTS = {"train": "#9fb3c8", "valid": "#e0a64b", "test": "#0b5fa5"}
 LINES = ("#0b5fa5", "#b45309", "#2f7d4f", "#8a4baf", "#5f6b7a", "#c2385a")
 TICKS = {
@@ -193,4 +193,42 @@ def bit_balance(ones: Sequence[float], name: str) -> str:
         canvas.ax.set_xlim(0.3, len(ones) + 0.7)
         canvas.ax.set_ylim(0, 1)
         canvas.ax.set_xlabel("bit")
+    return canvas.svg
+
+
+def with_bands(points: Sequence[Any], name: str, axis: str) -> str:
+    """A line with a 95 % band for each method; points: `ranked.Point`, those of a method together."""
+    with panel(name, 5, 3.2) as canvas:
+        methods = list(dict.fromkeys(point.method for point in points))
+        for place, method in enumerate(methods):
+            own = sorted((p for p in points if p.method == method), key=lambda p: p.at)
+            at, colour = [p.at for p in own], LINES[place % len(LINES)]
+            style = ("-", "--", ":")[place // len(LINES) % 3]
+            canvas.ax.fill_between(at, [p.low for p in own], [p.high for p in own], color=colour, alpha=0.12, lw=0)
+            canvas.ax.plot(at, [p.value for p in own], style, color=colour, lw=1.5, marker="o", ms=3, label=method)
+        canvas.ax.set_xscale("symlog", linthresh=1)
+        canvas.ax.set_xlabel(axis)
+        canvas.ax.set_ylabel(WORDS["ndcg_10"])
+        canvas.ax.set_ylim(bottom=0)
+        canvas.ax.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5))
+    return canvas.svg
+
+
+def heat(shares: Mapping[tuple[str, str], float], name: str) -> str:
+    """A square of shares in 0..1, each written in its cell."""
+    names = list(dict.fromkeys(one for one, _ in shares))
+    side = max(2.2, 0.5 * len(names) + 1.1)
+    with panel(name, side, side) as canvas:
+        table = [[shares[one, other] for other in names] for one in names]
+        canvas.ax.pcolormesh(table, cmap="Blues", vmin=0, vmax=1, edgecolors="white", linewidth=1)
+        for row, line in enumerate(table):
+            for column, value in enumerate(line):
+                colour = "white" if value > 0.6 else INK
+                canvas.ax.text(column + 0.5, row + 0.5, f"{value:.2f}", ha="center", va="center", color=colour, fontsize=8)
+        middles = [place + 0.5 for place in range(len(names))]
+        canvas.ax.set_xticks(middles, names, rotation=45, ha="right")
+        canvas.ax.set_yticks(middles, names)
+        canvas.ax.invert_yaxis()
+        canvas.ax.grid(False)
+        canvas.ax.set_aspect("equal")
     return canvas.svg

@@ -17,8 +17,10 @@ from markupsafe import Markup
 from pipeline.evaluate.report import figures
 from pipeline.evaluate.report.facts import FIRST_DATE, Facts, Setting
 from pipeline.evaluate.report.findings import WORDS, duration, findings, name_of, p, shown, told
+from pipeline.evaluate.report.ranked import Ranked
 from pipeline.evaluate.results import Name
 
+RANKED_BARS = ("ndcg_10", "hr_10")
 BARRED = ("auc", "uauc")  # metrics with an interval bar in the leaderboard
 MINUS = "\N{MINUS SIGN}"
 ROOM = 0.06  # of a bar's width left free at both ends
@@ -31,6 +33,7 @@ class Published(NamedTuple):
     metric: str
     value: float
     source: str
+    track: str = "ctr"
 
 
 class Bar(NamedTuple):
@@ -42,8 +45,16 @@ class Bar(NamedTuple):
     guide: float | None
 
 
-def page(study: str, title: str, metric: str, facts: Facts, published: Sequence[Published] | None) -> str:
+def page(
+    study: str,
+    title: str,
+    metric: str,
+    facts: Facts,
+    published: Sequence[Published] | None,
+    ranked: Ranked | None = None,
+) -> str:
     """The report of a study. published: figures of papers on equal data and split, None where not known."""
+    pointwise = [one for one in published or () if one.track == "ctr"]
     return (
         environment()
         .get_template("page.html.j2")
@@ -53,9 +64,10 @@ def page(study: str, title: str, metric: str, facts: Facts, published: Sequence[
             metric=metric,
             facts=facts,
             findings=findings(facts, metric),
-            board=board(facts, metric, published or ()),
+            board=board(facts, metric, pointwise),
             published_known=published is not None,
-            papers=papers(published or ()),
+            papers=papers(pointwise),
+            ranked=ranked and section(ranked, [one for one in published or () if one.track != "ctr"]),
             passed=sum(one.passed for one in facts.checks),
             verdicts=sum(one.artefacts for one in facts.checks),
             controls=differences(facts, "control"),
@@ -180,6 +192,51 @@ def finding(row: Mapping[str, Any]) -> str:
 
 def seeds(one: Setting) -> list[str]:
     return [cell.rpartition("seed ")[2] for cell, _ in one.cells if "seed " in cell]
+
+
+# ---- the catalogue, ranked
+
+
+def section(ranked: Ranked, published: Sequence[Published]) -> dict[str, Any]:
+    """What the section on orders of the catalogue prints."""
+    test = ranked.leaderboard.filter(part="test")
+    scales = {metric: scale(test.filter(metric=metric)) for metric in RANKED_BARS}
+    return {
+        "board": sorted(
+            (ranked_row(name, rows, ranked, scales) for name, rows in by_name(test).items()),
+            key=lambda row: -row["figures"]["ndcg_10"]["value"],
+        ),
+        "tests": ranked_tests(ranked),
+        "papers": sorted(
+            published, key=lambda one: (one.metric != "ndcg_10", one.metric != "hr_10", one.metric, -one.value)
+        ),
+        "activity": Markup(figures.with_bands(ranked.activity, "activity", "items used before")),
+        "popularity": Markup(figures.with_bands(ranked.popularity, "taste", "training rows of the next item")),
+        "overlap": Markup(figures.heat(ranked.overlap, "overlap")),
+        "readers": ranked.readers,
+    }
+
+
+def ranked_row(
+    name: Name, rows: Sequence[Mapping[str, Any]], ranked: Ranked, scales: Mapping[str, tuple[float, float]]
+) -> dict[str, Any]:
+    """One row for a method and variant: figures, bars, and what its lists show of the catalogue."""
+    found = {row["metric"]: row for row in rows}
+    shown = ranked.exposure.filter(method=name.method, variant=name.variant).group_by("metric").mean()
+    return {
+        "name": name,
+        "kind": ranked.kinds.get(name, "baseline"),
+        "figures": found,
+        "bars": {metric: bar(found[metric], scales[metric], None) for metric in RANKED_BARS},
+        "exposure": dict(shown.select("metric", "value").iter_rows()),
+        "seconds": ranked.seconds.get(name, 0.0),
+    }
+
+
+def ranked_tests(ranked: Ranked) -> list[dict[str, Any]]:
+    rows = ranked.comparisons.filter(pl.col("metric").is_in(RANKED_BARS)).to_dicts()
+    ends = spread([0.0, *(row[bound] for row in rows for bound in ("low", "high"))])
+    return [{**row, "bar": bar(row, ends, 0.0), "finding": finding(row)} for row in rows]
 
 
 # ---- pictures

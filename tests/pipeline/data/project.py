@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from pipeline import stage, study
+from pipeline.data.candidates import candidates
 from pipeline.data.dataset import dataset
 from pipeline.data.next_item import next_split
 from pipeline.data.sources import source
@@ -15,7 +16,7 @@ from pipeline.graph import Graph
 from pipeline.stage import Spec
 from pipeline.store import Artefact, Store
 
-STAGES = {"source": source, "dataset": dataset, "ctr/split": split, "next_item/split": next_split}
+STAGES = {one.name: one for one in (source, dataset, split, next_split, candidates)}
 
 
 @dataclass
@@ -33,7 +34,10 @@ class Project:
 
     def plan(self, until: str = "ctr/split", **data: Any) -> list[Spec]:
         file = self.write("studies/my-study.yaml", yaml.safe_dump({"title": "My study", "data": data}))
-        graph = Graph([STAGES[name] for name in STAGES if name in {"source", "dataset", until}])
+        whole, names = Graph(STAGES.values()), {until}
+        for one in reversed(whole.order):
+            names |= set(whole.parents(one)) if one.name in names else set()
+        graph = Graph([one for one in whole.order if one.name in names])
         planned = graph.plan(study.load(file), Store(self.root / "store"), self.root)
         return [one.spec for one in planned]
 

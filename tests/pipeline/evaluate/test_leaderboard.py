@@ -4,10 +4,20 @@ import numpy as np
 import polars as pl
 import pytest
 
-from pipeline.evaluate.leaderboard import LeaderboardSettings, compare, controlled, duels, leaderboard
+from pipeline.evaluate.leaderboard import (
+    LeaderboardSettings,
+    compare,
+    controlled,
+    duels,
+    leaderboard,
+    next_item_leaderboard,
+)
 from pipeline.evaluate.pointwise import auc, measure_users
+from pipeline.evaluate.ranking import METRICS, figures
 from pipeline.evaluate.results import contenders, results
-from pipeline.schema import UserMetrics, empty
+from pipeline.evaluate.tracks import CTR, NEXT_ITEM
+from pipeline.schema import UserMetrics, UserRanks, empty
+from tests.toy_ranked import drawn, named, plain_order
 
 SETTINGS = LeaderboardSettings(resamples=200, flips=500)
 
@@ -180,9 +190,11 @@ def test_paired_intervals_are_narrower_than_those_of_unrelated_draws(artefact, a
         artefact("methods", pairs=as_pairs(seen, "tallrec", near, variant="titles")),
     ]
     users = pl.concat([measure_users(a.table("pairs")) for a in held])
-    field = contenders(held)
-    found = [r for p in ("valid", "test") for c in field for r in results(c, users, p, resamples=200, seed=1)]
-    paired = compare(duels(found, field), SETTINGS).filter(metric="auc").row(0, named=True)
+    field = contenders(CTR, held)
+    found = [
+        r for p in ("valid", "test") for c in field for r in results(CTR, c, users, p, resamples=200, seed=1)
+    ]
+    paired = compare(CTR, duels(CTR, found, field), SETTINGS).filter(metric="auc").row(0, named=True)
     alone = next(r for r in found if r.part == "test" and r.metric == "auc")
     assert paired["high"] - paired["low"] < 0.5 * np.ptp(np.quantile(alone.draws, [0.025, 0.975]))
 
@@ -296,5 +308,112 @@ def test_a_control_left_out_of_the_comparisons_is_named(made, verdict):
 
 def test_controls_of_other_methods_are_not_a_methods_own(study, artefact, as_pairs, seen):
     other = artefact("methods", pairs=as_pairs(seen, "tallrec", [0.5] * seen.height, variant="titles"))
-    pairs = controlled(contenders([*study, other]))
+    pairs = controlled(contenders(CTR, [*study, other]))
     assert {str(name) for name, _ in pairs} == {"binllm/dotted"}
+
+
+# --- the same machine on the next_item track
+
+
+@pytest.fixture(scope="module")
+def orders():
+    """120 users and 60 items; three models, the second far better on validation, the third only on test."""
+    random = np.random.default_rng(8)
+    parts = {part: drawn(random, 120, 60, 1).with_columns(part=pl.lit(part)) for part in ("valid", "test")}
+
+    def ranked(method, valid, test, **more):
+        held = [
+            plain_order(knowing(random, asked, skill), asked, True, 20)
+            for asked, skill in ((parts["valid"], valid), (parts["test"], test))
+        ]
+        return named(pl.concat(held), method, **more)
+
+    return [
+        ranked("popularity", 0.2, 0.2),
+        pl.concat([ranked("ease", 2.0, 2.0), ranked("ease", 6.0, 6.0, variant="seen_kept")]),
+        *(ranked("sasrec", 1.8, 3.5, seed=seed) for seed in (1, 2)),
+    ]
+
+
+def knowing(random, asked, skill):
+    """Scores (users, items) that lift the targets by so much."""
+    scores = random.normal(size=(asked.height, 60))
+    for user, targets in enumerate(asked["targets"]):
+        scores[user, targets.to_numpy()] += skill
+    return scores
+
+
+@pytest.fixture
+def ranked_study(orders, artefact, draft):
+    predictions = [artefact(rankings=rows) for rows in orders]
+    keyed_rows = [
+        figures(rows).with_columns(
+            **{k: pl.lit(v) for k, v in zip(("track", *KEY), ("next_item", *key), strict=True)}
+        )
+        for frame in orders
+        for key, rows in frame.partition_by(*KEY, as_dict=True, maintain_order=True).items()
+    ]
+    users = pl.concat(keyed_rows).select(empty(UserRanks).columns).cast(dict(empty(UserRanks).schema))
+    inputs = {"predictions": predictions, "users": artefact(user_ranks=users)}
+    out = draft(next_item_leaderboard)
+    next_item_leaderboard(**inputs, settings=SETTINGS, out=out)
+    return out, inputs
+
+
+KEY = ("method", "variant", "seed", "part")
+
+
+def test_a_catalogue_track_has_its_own_metrics_and_no_pooled_one(ranked_study):
+    out, inputs = ranked_study
+    table = out.read("leaderboard")
+    assert set(table["metric"]) == set(METRICS)
+    assert set(table["track"]) == {"next_item"}
+    users = inputs["users"].table("user_ranks")
+    row = table.filter(method="sasrec", part="test", metric="ndcg_10").row(0, named=True)
+    assert row["value"] == pytest.approx(users.filter(method="sasrec", part="test")["ndcg_10"].mean())
+    assert (row["seeds"], row["users"], row["users_skipped"], row["rows"]) == (2, 120, 0, 120)
+    assert row["low"] < row["value"] < row["high"]
+
+
+def test_every_model_meets_the_one_best_on_validation(ranked_study):
+    out, _ = ranked_study
+    tests = out.read("comparisons").filter(metric="ndcg_10")
+    assert tests.select("question", "method", "versus_method").rows() == [
+        ("baseline", "popularity", "ease"),
+        ("baseline", "sasrec", "ease"),
+    ]
+    assert tests["difference"].to_list()[0] < 0 < tests["difference"].to_list()[1]
+    assert (tests["p_holm"] < 0.05).all()
+    assert out.metrics["best"] == "ease/default"
+    assert set(out.read("comparisons")["metric"]) == set(NEXT_ITEM.tested)
+
+
+def test_another_protocol_is_shown_but_never_the_best(ranked_study):
+    out, _ = ranked_study
+    table = out.read("leaderboard").filter(part="valid", metric="ndcg_10").sort("value")
+    assert table.select("method", "variant").row(-1) == ("ease", "seen_kept")
+    assert "seen_kept" not in set(out.read("comparisons")["versus_variant"])
+    assert "seen_kept" not in set(out.read("comparisons")["variant"])
+
+
+def test_honest_orders_pass_every_check_and_a_leak_is_named(ranked_study, verdict):
+    out, inputs = ranked_study
+    for check in next_item_leaderboard.checks:
+        assert verdict(next_item_leaderboard, check.name, out, inputs).passed, check.name
+    table = out.read("leaderboard")
+    leak = pl.when(metric="ndcg_10").then(0.95).otherwise("value").alias("value")
+    table.with_columns(leak).write_parquet(out.file("leaderboard.parquet"))
+    found = verdict(next_item_leaderboard, "nobody_is_too_good", out, inputs)
+    assert "ease/default: valid ndcg_10 0.9500" in found.description
+
+
+def test_orders_of_other_users_are_refused(ranked_study, artefact, draft):
+    _, inputs = ranked_study
+    users = inputs["users"].table("user_ranks").filter((pl.col("method") != "sasrec") | (pl.col("user") != 7))
+    with pytest.raises(ValueError, match="sasrec/default, seed 1 was scored on other"):
+        next_item_leaderboard(
+            predictions=inputs["predictions"],
+            users=artefact(user_ranks=users),
+            settings=SETTINGS,
+            out=draft(next_item_leaderboard),
+        )

@@ -7,8 +7,13 @@ import polars as pl
 import pytest
 
 from pipeline.collab.mf import mf
+from pipeline.evaluate.tracks import TRACKS
 from pipeline.methods import binllm, tallrec
 
+DATA = {
+    "ctr": ("ml-1m-collm", "tallrec-movie"),
+    "next_item": ("amazon-beauty", "amazon-sports", "amazon-toys"),
+}
 FILE = Path(__file__).parents[3] / "warehouse" / "published.csv"
 COLUMNS = ["method", "variant", "data", "track", "split", "metric", "value", "source", "note"]
 OURS = {mf.name: ("default",), "binmf": ("default",), "tallrec": tallrec.VARIANTS, "binllm": binllm.VARIANTS}
@@ -26,9 +31,15 @@ def broken_rules(table: pl.DataFrame) -> list[str]:
     rules: dict[str, Callable[[], bool]] = {
         "columns": lambda: table.columns == COLUMNS,
         "values in 0..1": lambda: table["value"].is_between(0, 1).all(),
-        "known data": lambda: set(table["data"]) == {"ml-1m-collm", "tallrec-movie"},
-        "known metrics": lambda: set(table["metric"]) <= {"auc", "uauc"},
-        "test figures of ctr": lambda: set(table.select("track", "split").iter_rows()) == {("ctr", "test")},
+        "known data": lambda: set(table["data"]) == {*DATA["ctr"], *DATA["next_item"]},
+        "metrics of the track": lambda: all(
+            metric in TRACKS[track].metrics and data in DATA[track]
+            for track, metric, data in table.select("track", "metric", "data").iter_rows()
+        ),
+        "test figures": lambda: set(table["split"]) == {"test"},
+        "a protocol where a catalogue is ranked": lambda: (
+            table.filter(track="next_item")["note"].str.contains("leave-last-two.+history (not )?filtered").all()
+        ),
         "a source with its place": lambda: table["source"].str.contains(r"arXiv \d{4}\.\d{5}(v\d)?, .+").all(),
         "one row per key": lambda: not table.select(KEY).is_duplicated().any(),
         "our variants exist": lambda: all(
@@ -48,8 +59,9 @@ def test_the_table_keeps_all_rules(published):
         ("columns", lambda t: t.drop("note")),
         ("values in 0..1", lambda t: t.with_columns(value=pl.col("value") * 100)),
         ("known data", lambda t: t.with_columns(data=pl.lit("ml-1m"))),
-        ("known metrics", lambda t: t.with_columns(metric=pl.lit("AUC"))),
-        ("test figures of ctr", lambda t: t.with_columns(split=pl.lit("valid"))),
+        ("metrics of the track", lambda t: t.with_columns(metric=pl.lit("auc"))),
+        ("a protocol where a catalogue is ranked", lambda t: t.with_columns(note=pl.lit("5-core"))),
+        ("test figures", lambda t: t.with_columns(split=pl.lit("valid"))),
         ("a source with its place", lambda t: t.with_columns(source=pl.lit("CoLLM"))),
         ("one row per key", lambda t: pl.concat([t, t[:1]])),
         ("our variants exist", lambda t: t.with_columns(variant=pl.lit("doted"))),

@@ -6,6 +6,7 @@ import pytest
 
 from pipeline.evaluate.pointwise import auc, measure_users
 from pipeline.evaluate.results import Name, contenders, refuse_unequal, results
+from pipeline.evaluate.tracks import CTR
 
 EXAMPLES = pl.DataFrame(
     {
@@ -39,7 +40,7 @@ def test_kinds_follow_from_section_and_controls(artefact, as_pairs):
         artefact("methods", ("shuffled", "without"), pairs=as_pairs(EXAMPLES, "binllm", ONE, variant=variant))
         for variant in ("without", "dotted")
     ]
-    assert [(str(c.name), c.kind) for c in contenders([means, *own])] == [
+    assert [(str(c.name), c.kind) for c in contenders(CTR, [means, *own])] == [
         ("binllm/dotted", "method"),
         ("binllm/without", "control"),
         ("global_mean/default", "baseline"),
@@ -49,15 +50,15 @@ def test_kinds_follow_from_section_and_controls(artefact, as_pairs):
 
 def test_the_seeds_of_a_method_are_one_contender(two_seeds):
     artefacts, _ = two_seeds
-    (found,) = contenders(artefacts)
+    (found,) = contenders(CTR, artefacts)
     assert found.name == Name("mf", "default")
     assert len(found.artefacts) == 2
 
 
 def test_values_are_means_over_seeds(two_seeds):
     artefacts, users = two_seeds
-    (contender,) = contenders(artefacts)
-    found = known(results(contender, users, "test", resamples=50, seed=1))
+    (contender,) = contenders(CTR, artefacts)
+    found = known(results(CTR, contender, users, "test", resamples=50, seed=1))
     areas = [auc(LABELS, ONE[:7]), auc(LABELS, OTHER[:7])]
     assert found["auc"].value == pytest.approx(np.mean(areas))
     assert found["auc"].by_seed == pytest.approx(areas)
@@ -70,8 +71,8 @@ def test_values_are_means_over_seeds(two_seeds):
 
 def test_users_of_one_class_count_in_auc_but_not_in_uauc(two_seeds):
     artefacts, users = two_seeds
-    (contender,) = contenders(artefacts)
-    found = known(results(contender, users, "test", resamples=50, seed=1))
+    (contender,) = contenders(CTR, artefacts)
+    found = known(results(CTR, contender, users, "test", resamples=50, seed=1))
     assert {m: r.users for m, r in found.items()} == {
         "auc": 3,
         "uauc": 2,
@@ -85,8 +86,8 @@ def test_users_of_one_class_count_in_auc_but_not_in_uauc(two_seeds):
 
 def test_draws_agree_with_the_metric_of_drawn_users(two_seeds):
     artefacts, users = two_seeds
-    (contender,) = contenders(artefacts[:1])
-    found = known(results(contender, users.filter(seed=1), "test", resamples=200, seed=1))
+    (contender,) = contenders(CTR, artefacts[:1])
+    found = known(results(CTR, contender, users.filter(seed=1), "test", resamples=200, seed=1))
     possible = {0.0, 0.75 / 3, 0.375, 1.5 / 3, 0.75}  # of no, one or two of the users 4 and 9 in every mix
     drawn = found["uauc"].draws[np.isfinite(found["uauc"].draws)]
     assert {round(d, 9) for d in drawn} <= {round(p, 9) for p in possible}
@@ -95,27 +96,27 @@ def test_draws_agree_with_the_metric_of_drawn_users(two_seeds):
 
 def test_a_method_without_probabilities_has_rank_metrics_only(artefact, as_pairs):
     pairs = as_pairs(EXAMPLES, "popularity", ONE)
-    (contender,) = contenders([artefact(pairs=pairs)])
-    found = results(contender, measure_users(pairs), "test", resamples=50, seed=1)
+    (contender,) = contenders(CTR, [artefact(pairs=pairs)])
+    found = results(CTR, contender, measure_users(pairs), "test", resamples=50, seed=1)
     assert [r.metric for r in found] == ["auc", "uauc", "uauc_weighted"]
 
 
 def test_a_part_with_one_class_has_no_auc(artefact, as_pairs):
     liked = EXAMPLES.with_columns(label=pl.lit(1, pl.UInt8))
     pairs = as_pairs(liked, "mf", ONE, probability=pl.Series(ONE))
-    (contender,) = contenders([artefact(pairs=pairs)])
-    found = results(contender, measure_users(pairs), "test", resamples=50, seed=1)
+    (contender,) = contenders(CTR, [artefact(pairs=pairs)])
+    found = results(CTR, contender, measure_users(pairs), "test", resamples=50, seed=1)
     assert [r.metric for r in found] == ["log_loss", "accuracy"]
 
 
 def test_a_part_that_nobody_scored_has_no_results(two_seeds):
     artefacts, users = two_seeds
-    (contender,) = contenders(artefacts)
-    assert results(contender, users.filter(part="valid"), "test", resamples=50, seed=1) == []
+    (contender,) = contenders(CTR, artefacts)
+    assert results(CTR, contender, users.filter(part="valid"), "test", resamples=50, seed=1) == []
 
 
 def test_runs_over_the_same_rows_are_accepted(two_seeds):
-    refuse_unequal(two_seeds[1])
+    refuse_unequal(CTR, two_seeds[1])
 
 
 @pytest.mark.parametrize(
@@ -131,4 +132,4 @@ def test_a_run_over_other_rows_is_refused_by_name(two_seeds, as_pairs, spoil):
     with pytest.raises(
         ValueError, match="tallrec/titles, seed 3 was scored on other test rows than mf/default"
     ):
-        refuse_unequal(pl.concat([two_seeds[1], other.filter(part="test")]))
+        refuse_unequal(CTR, pl.concat([two_seeds[1], other.filter(part="test")]))

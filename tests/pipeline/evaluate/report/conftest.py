@@ -26,9 +26,9 @@ class Made(NamedTuple):
         return self.stages["report"][0].file("report.html").read_text()
 
 
-def made(folder, study) -> Made:
+def made(folder, study, more=()) -> Made:
     store = Store(folder)
-    return Made(store, synthetic.materialise(store, study, (*synthetic.STAGES, report), ROOT))
+    return Made(store, synthetic.materialise(store, study, (*synthetic.STAGES, *more, report), ROOT))
 
 
 @pytest.fixture(scope="session")
@@ -42,3 +42,9 @@ def full(tmp_path_factory) -> Made:
 def plain(tmp_path_factory) -> Made:
     """Baselines only, one seed."""
     return made(tmp_path_factory.mktemp("plain"), synthetic.study("baselines", methods={}))
+
+
+@pytest.fixture(scope="session")
+def ranked_study(tmp_path_factory) -> Made:
+    """Baselines of two tracks, two seeds, seen items kept in one model's second form."""
+    return made(tmp_path_factory.mktemp("ranked"), synthetic.ranked_study(seeds=(1, 2)), synthetic.RANKED)

@@ -1,0 +1,174 @@
+"""What the report says of the next_item track: leaderboard, curves, overlap of lists, a few users' lists.
+
+    artefacts -> gather -> Ranked -> pictures, and a section of page.html.j2
+
+Curves and lists show the test part and the variant `default`; lists are those of each method's first seed.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import polars as pl
+
+from pipeline.evaluate import statistics
+from pipeline.evaluate.report.facts import holding, table
+from pipeline.evaluate.results import Name, contenders
+from pipeline.evaluate.statistics import UserMean
+from pipeline.evaluate.tracks import NEXT_ITEM
+from pipeline.schema import Comparisons, Exposure, Items, Leaderboard, Queries, Rankings, UserRanks, Users
+from pipeline.stage import Artefact
+
+SHOWN = 10  # places of a list that are compared and printed
+GROUPS = 6  # of users, about equally large, in a curve
+READERS = 6  # users whose lists are printed
+DRAWS = 400  # of users, behind the bands of a curve
+SEED = 1
+
+
+class Point(NamedTuple):
+    """Mean NDCG@10 of a group of users, with 95 % bounds; `at` is the group's mean on the axis."""
+
+    method: str
+    at: float
+    value: float
+    low: float
+    high: float
+    users: int
+
+
+class Reader(NamedTuple):
+    """A user: the last items used, what came next, and each method's first places as (title, is target)."""
+
+    user_id: str
+    history: Sequence[str]
+    used: int
+    targets: Sequence[str]
+    lists: Mapping[str, Sequence[tuple[str, bool]]]
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """All that the section shows."""
+
+    leaderboard: pl.DataFrame
+    comparisons: pl.DataFrame
+    exposure: pl.DataFrame
+    kinds: Mapping[Name, str]
+    seconds: Mapping[Name, float]
+    activity: Sequence[Point]
+    popularity: Sequence[Point]
+    overlap: Mapping[tuple[str, str], float]
+    readers: Sequence[Reader]
+
+
+def gather(everything: Sequence[Artefact]) -> Ranked | None:
+    """The section's facts; None where no orders of the catalogue were judged."""
+    board = table(everything, "leaderboard", Leaderboard).filter(track=NEXT_ITEM.name)
+    if board.is_empty():
+        return None
+    field = contenders(NEXT_ITEM, holding(everything, "rankings"))
+    queries = of_track(everything, "queries", Queries).filter(part="test")
+    catalogue = pl.concat([a.table("catalogue") for a in holding(everything, "catalogue")])
+    figures = table(everything, "user_ranks", UserRanks).filter(part="test", variant="default")
+    first = lists(everything)
+    return Ranked(
+        leaderboard=board,
+        comparisons=table(everything, "comparisons", Comparisons).filter(track=NEXT_ITEM.name),
+        exposure=table(everything, "exposure", Exposure).filter(part="test"),
+        kinds={one.name: one.kind for one in field},
+        seconds={
+            one.name: float(np.mean([a.measured.get("seconds", 0.0) for a in one.artefacts])) for one in field
+        },
+        activity=curve(figures, queries.select("user", at=pl.col("history").list.len())),
+        popularity=curve(figures, target_popularity(queries, catalogue)),
+        overlap=overlap(first),
+        readers=readers(first, queries, everything),
+    )
+
+
+def of_track(everything: Sequence[Artefact], name: str, schema: Any) -> pl.DataFrame:
+    """A table over the artefacts of the track's own stages."""
+    own = [a for a in everything if a.stage.startswith(f"{NEXT_ITEM.name}/")]
+    return table(own, name, schema)
+
+
+def target_popularity(queries: pl.DataFrame, catalogue: pl.DataFrame) -> pl.DataFrame:
+    """Mean training rows of each user's targets: user, at."""
+    targets = queries.select("user", item="targets").explode("item", empty_as_null=False)
+    known = targets.join(catalogue, on="item", how="left")
+    return known.group_by("user").agg(at=pl.col("train_rows").mean())
+
+
+def curve(figures: pl.DataFrame, where: pl.DataFrame) -> list[Point]:
+    """NDCG@10 of every method over a number of each user (user, at), in groups of about equal size."""
+    seeds = figures.group_by("method", "user").agg(value=pl.col("ndcg_10").mean())
+    rows = seeds.join(where, on="user").sort("method", "user")
+    edges = np.unique(np.quantile(where["at"].to_numpy(), np.linspace(0, 1, GROUPS + 1)[1:-1]))
+    grouped = rows.with_columns(group=pl.Series(np.searchsorted(edges, rows["at"].to_numpy(), "left")))
+    return [
+        point(str(method), rows)
+        for (method, _), rows in sorted(grouped.partition_by("method", "group", as_dict=True).items())
+    ]
+
+
+def point(method: str, rows: pl.DataFrame) -> Point:
+    values = rows["value"].to_numpy()
+    measure = UserMean(values, np.ones(len(values)))
+    draws = statistics.bootstrap([measure], len(values), DRAWS, SEED)[0]
+    low, high = statistics.interval(draws, 0.95, len(values))
+    at = float(rows["at"].cast(pl.Float64).to_numpy().mean())
+    return Point(method, at, float(values.mean()), float(low), float(high), len(values))
+
+
+def lists(everything: Sequence[Artefact]) -> pl.DataFrame:
+    """The first places of each method's first seed on the test part: method, user, rank, item, target."""
+    kept = [
+        a.scan("rankings")
+        .filter(pl.col("rank") <= SHOWN, track=NEXT_ITEM.name, part="test", variant="default")
+        .filter(pl.col("score").is_not_null())
+        .collect()
+        for a in holding(everything, "rankings")
+    ]
+    rows = pl.concat([Rankings.create_empty(), *kept], how="vertical_relaxed")
+    one = rows.filter(pl.col("seed") == pl.col("seed").min().over("method"))
+    return one.select("method", "user", "rank", "item", "target").sort("method", "user", "rank")
+
+
+def overlap(first: pl.DataFrame) -> dict[tuple[str, str], float]:
+    """Share of its first places that a list has in common with another method's, mean over users."""
+    own = {
+        str(m): rows.select("user", "item")
+        for (m,), rows in first.partition_by("method", as_dict=True, maintain_order=True).items()
+    }
+    return {
+        (one, other): rows.join(their, on=("user", "item")).height / max(rows.height, their.height)
+        for one, rows in own.items()
+        for other, their in own.items()
+    }
+
+
+def readers(first: pl.DataFrame, queries: pl.DataFrame, everything: Sequence[Artefact]) -> list[Reader]:
+    """A few users, drawn by seed, with every method's list in titles."""
+    titles = dict(table(everything, "items", Items).select("item", "title").iter_rows())
+    names = dict(table(everything, "users", Users).select("user", "user_id").iter_rows())
+    ordered = queries.sort("user")
+    chosen = np.sort(np.random.default_rng(SEED).permutation(ordered.height)[:READERS])
+    return [reader(query, first, titles, names) for query in ordered[chosen.tolist()].to_dicts()]
+
+
+def reader(
+    query: Mapping[str, Any], first: pl.DataFrame, titles: Mapping[int, str], names: Mapping[int, str]
+) -> Reader:
+    def told(items: Sequence[int]) -> list[str]:
+        return [titles.get(item, str(item)) for item in items]
+
+    own = first.filter(user=query["user"])
+    found = {
+        str(m): list(zip(told(rows["item"].to_list()), rows["target"].to_list(), strict=True))
+        for (m,), rows in own.partition_by("method", as_dict=True, maintain_order=True).items()
+    }
+    last = query["history"][-SHOWN:]
+    user_id = names.get(query["user"], str(query["user"]))
+    return Reader(user_id, told(last), len(query["history"]), told(query["targets"]), found)

@@ -1,0 +1,98 @@
+"""The next_item section: curves, overlap and lists by hand, and the page of a study of two tracks."""
+
+import polars as pl
+import pytest
+
+from pipeline.evaluate.report import ranked
+from pipeline.evaluate.report.contained import loads
+from pipeline.evaluate.report.facts import gather
+from pipeline.evaluate.report.ranked import curve, overlap, target_popularity
+from tests.toy_ranked import catalogue, queries
+
+
+@pytest.fixture(scope="module")
+def facts(ranked_study):
+    found = ranked.gather(ranked_study.everything)
+    assert found is not None
+    return found
+
+
+FIGURES = pl.DataFrame(
+    {
+        "method": ["a"] * 6 + ["b"] * 3,
+        "user": [0, 1, 2, 0, 1, 2, 0, 1, 2],
+        "seed": [1, 1, 1, 2, 2, 2, 0, 0, 0],
+        "ndcg_10": [1.0, 0.0, 0.5, 0.0, 0.0, 0.5, 1.0, 1.0, 1.0],
+    }
+)
+
+
+def test_a_curve_averages_seeds_first_and_groups_users_by_where_they_stand():
+    points = curve(FIGURES, pl.DataFrame({"user": [0, 1, 2], "at": [3, 3, 80]}))
+    assert [(p.method, p.at, p.value, p.users) for p in points] == [
+        ("a", 3.0, 0.25, 2),
+        ("a", 80.0, 0.5, 1),
+        ("b", 3.0, 1.0, 2),
+        ("b", 80.0, 1.0, 1),
+    ]
+    assert (points[0].low, points[0].high) == (0.0, 0.5)
+
+
+def test_a_users_targets_are_as_popular_as_their_mean():
+    asked = queries([("test", 5, [], [0, 2]), ("test", 6, [], [3])])
+    found = target_popularity(asked, catalogue([10, 7, 4, 0])).sort("user")
+    assert found.rows() == [(5, 7.0), (6, 0.0)]
+
+
+def test_overlap_is_the_share_of_places_in_common():
+    first = pl.DataFrame(
+        {
+            "method": ["a", "a", "a", "a", "b", "b", "b", "b"],
+            "user": [0, 0, 1, 1, 0, 0, 1, 1],
+            "rank": [1, 2] * 4,
+            "item": [5, 6, 7, 8, 6, 5, 9, 7],
+            "target": [False] * 8,
+        }
+    )
+    found = overlap(first)
+    assert found["a", "a"] == 1
+    assert found["a", "b"] == found["b", "a"] == 3 / 4
+
+
+def test_only_the_tracks_own_figures_are_gathered(facts, ranked_study):
+    assert set(facts.leaderboard["track"]) == {"next_item"}
+    assert set(gather(ranked_study.everything, 0).leaderboard["track"]) == {"ctr"}
+    assert {str(name): kind for name, kind in facts.kinds.items()} == {
+        "popularity/default": "baseline",
+        "sasrec/default": "baseline",
+        "sasrec/seen_kept": "aside",
+    }
+
+
+def test_a_readers_lists_mark_what_came_next(facts, ranked_study):
+    assert len(facts.readers) == ranked.READERS
+    split = ranked_study.stages["next_item/split"][0].table("queries").filter(part="test")
+    titles = dict(ranked_study.stages["dataset"][0].table("items").select("item", "title").iter_rows())
+    one = facts.readers[0]
+    row = split.filter(user=int(one.user_id.removeprefix("u"))).row(0, named=True)
+    assert one.targets == [titles[item] for item in row["targets"]]
+    assert one.used == len(row["history"])
+    marked = {title for shown in facts.readers for held in shown.lists.values() for title, hit in held if hit}
+    assert marked <= {title for shown in facts.readers for title in shown.targets}
+    assert marked
+
+
+def test_the_page_shows_the_track_and_stays_one_safe_file(ranked_study):
+    html = ranked_study.html
+    assert loads(html) == []
+    assert '<section id="next-item">' in html
+    assert html.count('<th scope="row">sasrec (seen_kept)</th>') == 1
+    assert "<script>" not in html
+    assert "NDCG@10" in html
+    checks = ranked_study.stages["report"][0].manifest["checks"]
+    assert all(verdict["passed"] for verdict in checks.values())
+
+
+def test_a_study_without_the_track_has_no_such_section(full):
+    assert ranked.gather(full.everything) is None
+    assert "next-item" not in full.html
