@@ -92,7 +92,9 @@ def ours(split: Split, epochs: int) -> Run:
         return value
 
     readers.valid_ndcg_10 = timed
-    learnt = readers.learn(rows, split.queries, SASRecSettings(epochs=epochs), build, seed=1)
+    learnt = readers.learn(
+        rows, split.queries, SASRecSettings.model_validate({"epochs": epochs}), build, seed=1
+    )
     readers.valid_ndcg_10 = judge
     seconds = time.perf_counter() - start
     found = {}
@@ -115,7 +117,12 @@ def main() -> None:
     python = environment(given.environment)
     dataset = make(given.store, "dataset")["dataset"]
     clock = dataset.metrics["clock"]
-    split = split_up(dataset.table("interactions"), dataset.table("items")["item"], NextItemSettings(), clock)
+    split = split_up(
+        dataset.table("interactions"),
+        dataset.table("items")["item"],
+        NextItemSettings.model_validate({}),
+        clock,
+    )
     print(f"load average {os.getloadavg()[0]:.1f}; peer {given.peer_epochs} epochs on {given.threads} threads")
     mine, theirs = ours(split, given.epochs), peer(split, python, given.peer_epochs, given.threads)
     print(f"{'':9} {'seconds':>8} {'ratio':>6}  valid NDCG@10  HR@10   test NDCG@10  HR@10")

@@ -19,7 +19,9 @@ from pipeline.collab.readers import STAGE, ReaderSettings, fit_and_rank
 from pipeline.stage import Artefact, Draft, stage
 
 if TYPE_CHECKING:
-    from torch import Generator, nn
+    from torch import Generator
+
+    from pipeline.collab.sequences import Reader
 
 
 class CaserSettings(ReaderSettings):
@@ -28,7 +30,7 @@ class CaserSettings(ReaderSettings):
     vertical: int = Field(4, ge=1, description="vertical filters")
 
 
-def build(n_items: int, settings: CaserSettings, draws: "Generator") -> "nn.Module":
+def build(n_items: int, settings: CaserSettings, draws: "Generator") -> "Reader":
     """The network with its first weights."""
     from pipeline.collab.convolutions import Convolutions
 

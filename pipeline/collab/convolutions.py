@@ -12,13 +12,14 @@ from torch import Generator, Tensor, nn
 from torch.nn.functional import conv1d, embedding, linear, max_pool1d, pad
 
 from pipeline.collab.factors import table
+from pipeline.collab.sequences import Reader
 from pipeline.collab.transformer import dropped
 
 if TYPE_CHECKING:
     from pipeline.collab.caser import CaserSettings
 
 
-class Convolutions(nn.Module):
+class Convolutions(Reader):
     """Item vectors in reach -> both kinds of filters -> linear map -> state; the same vectors score."""
 
     def __init__(self, n_items: int, settings: "CaserSettings", draws: Generator) -> None:

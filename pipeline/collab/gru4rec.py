@@ -19,7 +19,9 @@ from pipeline.collab.readers import STAGE, ReaderSettings, fit_and_rank
 from pipeline.stage import Artefact, Draft, stage
 
 if TYPE_CHECKING:
-    from torch import Generator, nn
+    from torch import Generator
+
+    from pipeline.collab.sequences import Reader
 
 
 class GRU4RecSettings(ReaderSettings):
@@ -27,7 +29,7 @@ class GRU4RecSettings(ReaderSettings):
     hidden: int = Field(128, ge=1, description="width of the recurrent state")
 
 
-def build(n_items: int, settings: GRU4RecSettings, draws: "Generator") -> "nn.Module":
+def build(n_items: int, settings: GRU4RecSettings, draws: "Generator") -> "Reader":
     """The network with its first weights."""
     from pipeline.collab.recurrent import Recurrent
 

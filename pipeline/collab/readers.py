@@ -23,13 +23,14 @@ from pipeline.schema import Curve, Rankings
 from pipeline.stage import Artefact, Check, Draft
 
 if TYPE_CHECKING:
-    from torch import Generator, Tensor, nn
+    from torch import Generator, Tensor
 
     from pipeline.collab.pairs import Fit
     from pipeline.collab.ranked import Scores
+    from pipeline.collab.sequences import Histories, Reader
 
 LossName = Literal["cross_entropy", "sampled_softmax", "bce", "gbce"]
-Build = Callable[[int, Any, "Generator"], "nn.Module"]  # items, settings, draws -> a `sequences.Reader`
+Build = Callable[[int, Any, "Generator"], "Reader"]  # items, settings, draws -> model
 
 
 class ReaderSettings(RankedSettings):
@@ -129,7 +130,7 @@ def as_tensor(array: np.ndarray) -> "Tensor":
     return torch.from_numpy(array.astype(np.int64))
 
 
-def read_out(model: Any, train: Any, place: "Tensor", length: int) -> Vectors:
+def read_out(model: "Reader", train: "Histories", place: "Tensor", length: int) -> Vectors:
     """States after the training histories (n_users, d) and item vectors (n_items, d); anything for cold ids."""
     from pipeline.collab.sequences import last_states
 

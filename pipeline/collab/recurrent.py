@@ -7,13 +7,14 @@ from torch import Generator, Tensor, nn
 from torch.nn.functional import embedding, linear
 
 from pipeline.collab.factors import table
+from pipeline.collab.sequences import Reader
 from pipeline.collab.transformer import dropped
 
 if TYPE_CHECKING:
     from pipeline.collab.gru4rec import GRU4RecSettings
 
 
-class Recurrent(nn.Module):
+class Recurrent(Reader):
     """Item vector -> GRU layers -> linear map -> state; the same item vectors score the next item."""
 
     def __init__(self, n_items: int, settings: "GRU4RecSettings", draws: Generator) -> None:

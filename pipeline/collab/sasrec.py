@@ -28,7 +28,9 @@ from pipeline.collab.readers import STAGE, ReaderSettings, fit_and_rank
 from pipeline.stage import Artefact, Draft, stage
 
 if TYPE_CHECKING:
-    from torch import Generator, nn
+    from torch import Generator
+
+    from pipeline.collab.sequences import Reader
 
 
 class SASRecSettings(ReaderSettings):
@@ -43,7 +45,7 @@ class SASRecSettings(ReaderSettings):
         return self
 
 
-def build(n_items: int, settings: SASRecSettings, draws: "Generator") -> "nn.Module":
+def build(n_items: int, settings: SASRecSettings, draws: "Generator") -> "Reader":
     """The network with its first weights."""
     from pipeline.collab.transformer import Transformer
 

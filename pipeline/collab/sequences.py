@@ -15,7 +15,7 @@ differ between machines.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -55,16 +55,16 @@ class Steps(NamedTuple):
     targets: Tensor
 
 
-class Reader(Protocol):
+class Reader(nn.Module):
     """A model of histories: a state for each position, a vector for each item; their product is the score."""
 
-    def __call__(self, inputs: Tensor, draws: Generator | None = None) -> Tensor:
+    def forward(self, inputs: Tensor, draws: Generator | None = None) -> Tensor:
         """States (b, l, d) of inputs (b, l); state t has seen inputs 0 to t. Draws: dropout, in training."""
-        ...
+        raise NotImplementedError
 
     def vectors(self) -> Tensor:
         """Item vectors (n_items, d)."""
-        ...
+        raise NotImplementedError
 
 
 Loss = Callable[[Steps, Generator], Tensor]  # steps, draws -> mean loss of the targets
@@ -79,7 +79,7 @@ class Reading(Fitting):
 
 
 def fit_sequences(
-    model: nn.Module, train: Histories, loss: Loss, judge: Judge, how: Reading, saving: Saving | None = None
+    model: Reader, train: Histories, loss: Loss, judge: Judge, how: Reading, saving: Saving | None = None
 ) -> Fit:
     """Fit with Adam and leave the model with the weights of the epoch that `judge` liked best.
 

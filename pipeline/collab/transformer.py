@@ -12,6 +12,7 @@ from torch import Generator, Tensor, nn
 from torch.nn.functional import embedding, gelu, layer_norm, linear, scaled_dot_product_attention
 
 from pipeline.collab.factors import table
+from pipeline.collab.sequences import Reader
 
 if TYPE_CHECKING:
     from pipeline.collab.sasrec import SASRecSettings
@@ -72,7 +73,7 @@ class Layer(nn.Module):
         return linear(seen.transpose(1, 2).reshape(b, n, d), self.join)
 
 
-class Transformer(nn.Module):
+class Transformer(Reader):
     """Item vector + place vector -> layers -> normalised state; the same item vectors score the next item."""
 
     def __init__(self, n_items: int, settings: "SASRecSettings", draws: Generator) -> None:

@@ -8,7 +8,8 @@ from pipeline.collab.convolutions import Convolutions
 from pipeline.collab.pairs import generator
 
 REACH, DIM, LENGTH = 3, 4, 5
-NET = Convolutions(7, CaserSettings(dim=DIM, reach=REACH, horizontal=2, vertical=2, spread=0.5), generator(1))
+FORM = {"dim": DIM, "reach": REACH, "horizontal": 2, "vertical": 2, "spread": 0.5}
+NET = Convolutions(7, CaserSettings.model_validate(FORM), generator(1))
 PICTURE = torch.randn(1, REACH - 1 + LENGTH, DIM, generator=generator(2))
 
 

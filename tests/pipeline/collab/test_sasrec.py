@@ -28,4 +28,4 @@ def test_every_loss_finds_the_next_item(loss: str, tmp_path) -> None:
 
 def test_heads_that_do_not_divide_the_width_are_refused() -> None:
     with pytest.raises(ValidationError, match=r"heads \(3\) must divide dim \(16\)"):
-        SASRecSettings(dim=16, heads=3)
+        SASRecSettings.model_validate({"dim": 16, "heads": 3})

@@ -72,7 +72,7 @@ def test_a_target_that_is_drawn_is_not_its_own_negative() -> None:
     found = losses.sampled_softmax(states, items, targets, doubled)
     assert torch.allclose(found, (own.exp() + rest * (M - 1) / M).log() - own)
     sums = [losses.gbce(states, items, targets, some, 0.0) * (len(some) + 1) for some in (others, doubled)]
-    assert torch.allclose(*sums)
+    assert torch.allclose(sums[0], sums[1])
 
 
 def test_bce_is_yes_for_the_target_and_no_for_the_drawn_item() -> None:
@@ -117,6 +117,6 @@ def test_a_loss_is_found_by_its_name_and_falls_when_followed(name: str) -> None:
 
 
 def test_no_more_negatives_are_drawn_than_there_are_other_items() -> None:
-    loss = losses.item_loss(ReaderSettings(loss="sampled_softmax", negatives=10**9))
+    loss = losses.item_loss(ReaderSettings.model_validate({"loss": "sampled_softmax", "negatives": 10**9}))
     states, items, targets = drawn()
     assert loss(states, items, targets, generator(1)).isfinite()

@@ -17,6 +17,7 @@ from pipeline.collab.ranked import Block
 from pipeline.collab.sequence_losses import cross_entropy
 from pipeline.collab.sequences import (
     Histories,
+    Reader,
     Reading,
     Steps,
     Windows,
@@ -37,7 +38,7 @@ class Killed(Exception):
     """Stands for the end of the process."""
 
 
-class Means(nn.Module):
+class Means(Reader):
     """A reader whose state is the mean of the vectors so far; with draws, a little noise."""
 
     def __init__(self, n_items: int = 6, dim: int = 3) -> None:

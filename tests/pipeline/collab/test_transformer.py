@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from pipeline.collab.caser import CaserSettings
@@ -11,16 +11,17 @@ from pipeline.collab.gru4rec import GRU4RecSettings
 from pipeline.collab.pairs import generator
 from pipeline.collab.recurrent import Recurrent
 from pipeline.collab.sasrec import SASRecSettings
+from pipeline.collab.sequences import Reader
 from pipeline.collab.transformer import Layer, Transformer, dropped
 
 SMALL = {"dim": 8, "length": 9, "dropout": 0.5, "spread": 0.5}
 
 
-def networks() -> dict[str, nn.Module]:
+def networks() -> dict[str, Reader]:
     return {
-        "sasrec": Transformer(12, SASRecSettings(**SMALL), generator(1)),
-        "gru4rec": Recurrent(12, GRU4RecSettings(**SMALL, hidden=6), generator(1)),
-        "caser": Convolutions(12, CaserSettings(**SMALL, reach=3), generator(1)),
+        "sasrec": Transformer(12, SASRecSettings.model_validate(SMALL), generator(1)),
+        "gru4rec": Recurrent(12, GRU4RecSettings.model_validate(SMALL | {"hidden": 6}), generator(1)),
+        "caser": Convolutions(12, CaserSettings.model_validate(SMALL | {"reach": 3}), generator(1)),
     }
 
 
@@ -84,7 +85,10 @@ def test_dropout_does_nothing_without_draws() -> None:
 
 
 def test_each_head_attends_on_its_own_part_of_the_vector() -> None:
-    layer, x = Layer(SASRecSettings(**SMALL), generator(3)), torch.randn(2, 5, 8, generator=generator(4))
+    layer, x = (
+        Layer(SASRecSettings.model_validate(SMALL), generator(3)),
+        torch.randn(2, 5, 8, generator=generator(4)),
+    )
     query, key, value = (x @ part.T for part in layer.attend.chunk(3))
 
     def head(t: Tensor, nth: int) -> Tensor:
