@@ -4,7 +4,9 @@ from assets.engine.declare import asset
 from pipeline.collab import (
     als,
     bpr,
+    caser,
     ease,
+    gru4rec,
     item_knn,
     lightgcn,
     markov,
@@ -13,6 +15,7 @@ from pipeline.collab import (
     popularity,
     ranked_mf,
     ranked_popularity,
+    sasrec,
 )
 
 mean_labels = asset(means.means, group="collaborative", kinds={"polars"})
@@ -27,3 +30,6 @@ least_squares = asset(als.als, group="collaborative", kinds={"implicit"})
 pairwise = asset(bpr.bpr, group="collaborative", kinds={"implicit"})
 next_factors = asset(ranked_mf.ranked_mf, group="collaborative", kinds={"pytorch"})
 graph_vectors = asset(lightgcn.lightgcn, group="collaborative", kinds={"pytorch"})
+attention = asset(sasrec.sasrec, group="collaborative", kinds={"pytorch"})
+recurrence = asset(gru4rec.gru4rec, group="collaborative", kinds={"pytorch"})
+convolution = asset(caser.caser, group="collaborative", kinds={"pytorch"})

@@ -84,25 +84,42 @@ class Graph:
         return found
 
     def wanted(self, study: Study) -> set[str]:
-        """Stages that this study needs: all but methods it does not name and models that nobody reads."""
-        asked = {
-            stage.name
-            for stage in self.order
-            if (stage.method in study.methods if stage.method else stage.section != "models" or stage.predicts)
-        }
+        """Stages that this study needs: those of its tracks, methods that it names, and all that these read."""
+        asked = {stage.name for stage in self.order if self.asked(stage, study)}
         for stage in reversed(self.order):
             if stage.name in asked and not any(isinstance(s, Every) for s in stage.inputs.values()):
                 asked |= set(self.parents(stage))
         return asked
 
+    def asked(self, stage: Stage, study: Study) -> bool:
+        """Whether a study asks for the stage itself, and not only for what is made of it."""
+        if stage.track is not None and stage.track not in study.tracks:
+            return False
+        if stage.method:
+            return stage.method in study.methods
+        return stage.section != "models" or (bool(stage.predicts) and stage.name not in study.leave_out)
+
+    @property
+    def tracks(self) -> list[str]:
+        """Tracks that some stage is of."""
+        return sorted({stage.track for stage in self.order if stage.track})
+
     def check(self, study: Study) -> None:
-        """Raise StudyError for any section key or setting that no stage knows."""
+        """Raise StudyError for any track, name, section key or setting that no stage knows."""
+        self.check_names("tracks", study.tracks, self.tracks, study)
+        models = [stage.name for stage in self.order if stage.section == "models" and stage.predicts]
+        self.check_names("leave_out", study.leave_out, models, study)
         for section in SECTIONS:
             self.check_keys(getattr(study, section), self.tree(section), f"{study.file}: {section}")
         for method in study.methods:
             self.check_variants(method, study)
         for stage in self.order:
             self.settings(stage, study)
+
+    def check_names(self, key: str, written: Iterable[str], known: Iterable[str], study: Study) -> None:
+        for name in written:
+            if name not in known:
+                raise StudyError(f"{study.file}: {key}: unknown {name!r}{nearest(name, known)}")
 
     def tree(self, section: str) -> dict[str, Any]:
         """The keys a section may hold: names of stages, by their parts."""

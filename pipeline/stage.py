@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 FORMAT = 1  # of artefacts; raising it makes every artefact of the past a miss
 LIBRARIES = ("polars", "numpy", "torch", "transformers", "peft", "dataframely", "duckdb")
 Input = Artefact | list[Artefact]
+TRACKS = {"pairs": "ctr", "rankings": "next_item"}  # the task that a kind of prediction is for
 
 
 class Settings(BaseModel):
@@ -125,6 +126,14 @@ class Stage:
     def heavy(self) -> bool:
         """Whether it computes long enough for a process, a pool and a number of threads of its own."""
         return self.needs in ("heavy", "gpu")
+
+    @property
+    def track(self) -> str | None:
+        """The evaluation task it is for, by its name or by what it predicts; None where several share it."""
+        first, slash, _ = self.name.partition("/")
+        if slash and not self.method and self.section != "models":
+            return first
+        return TRACKS.get(self.predicts or "")
 
     @property
     def reference(self) -> str:

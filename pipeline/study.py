@@ -62,6 +62,12 @@ class Study(BaseModel):
     name: str = Field(description="the file's name without its ending")
     title: str = Field(description="one line for reports")
     words: Words = Words()
+    tracks: tuple[str, ...] = Field(
+        default=("ctr",), min_length=1, description="evaluation tasks to run: ctr, next_item"
+    )
+    leave_out: tuple[str, ...] = Field(
+        default=(), description="stages of collaborative models not to run, such as lightgcn"
+    )
     data: dict[str, Any] = Field(default_factory=dict, description="source, dataset and splits")
     models: dict[str, Any] = Field(default_factory=dict, description="language model and collaborative models")
     methods: dict[str, Any] = Field(
@@ -72,6 +78,13 @@ class Study(BaseModel):
         default=(1,), min_length=1, description="every seeded stage runs once per seed"
     )
     budget: Budget = Budget()
+
+    @field_validator("tracks", "leave_out")
+    @classmethod
+    def names_differ(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if again := repeated(names):
+            raise ValueError(f"{again[0]!r} is there twice")
+        return names
 
     @field_validator("seeds")
     @classmethod

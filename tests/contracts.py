@@ -218,8 +218,8 @@ class ResumeContract:
                 run(spec)
         (checkpoint,) = tmp_path.rglob("checkpoints/*.safetensors")
         epochs: list[int] = []
-        plain = pairs.train_epoch
-        monkeypatch.setattr(pairs, "train_epoch", lambda *given: (epochs.append(given[-1]), plain(*given))[1])
+        plain = pairs.descend
+        monkeypatch.setattr(pairs, "descend", lambda *given: (epochs.append(given[-1]), plain(*given))[1])
         assert same_files(run(spec)[0], made)
         assert epochs[0] == killed_after - 1
         assert not checkpoint.exists()

@@ -141,7 +141,7 @@ def read_out(model: "SignedFactors", seen: Known) -> Learnt:
     """Pure codes: signs of the learnt values, and of their mean for cold users and items."""
     import torch
 
-    from pipeline.collab.pairs import one_thread
+    from pipeline.threads import one_thread
 
     with torch.no_grad(), one_thread():
         soft = {entity: torch.tanh(model.reach(entity)).numpy() for entity in ("user", "item")}

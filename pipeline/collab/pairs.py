@@ -1,4 +1,4 @@
-"""The shared fitting loop of models that learn from pairs (user, item, label), given or drawn by the loss.
+"""The shared fitting loop of models that learn from pairs (user, item, label), and its core for others.
 
     model + loss of a batch + judge of the model -> fit_pairs -> the weights of the best epoch
 
@@ -13,7 +13,6 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -28,6 +27,7 @@ from torch import Generator, Tensor, nn
 from pipeline.collab.labelled import Labelled
 from pipeline.progress import meter
 from pipeline.store import sync, sync_folder
+from pipeline.threads import one_thread
 
 Tensors = dict[str, Tensor]
 
@@ -42,6 +42,7 @@ class Batch(NamedTuple):
 
 Loss = Callable[[Batch, int, Generator], Tensor]  # batch, epoch from 0, draws -> mean loss of the batch
 Judge = Callable[[], float]  # the higher the better
+Losses = Callable[[int], Iterator[tuple[Tensor, int]]]  # epoch from 0 -> its batches' mean losses and rows
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,20 @@ def fit_pairs(
     Weight decay is Adam's L2 term, as in the papers' code; parameters without dimensions (scales, offsets)
     are spared. Raises FloatingPointError where the loss is no number.
     """
+
+    def losses(epoch: int) -> Iterator[tuple[Tensor, int]]:
+        draws = generator(how.seed, epoch)
+        for rows in torch.randperm(len(train.label), generator=draws).split(how.batch):
+            yield loss(Batch(*(column.index_select(0, rows) for column in train)), epoch, draws), len(rows)
+
+    return fit_epochs(model, losses, judge, how, saving)
+
+
+def fit_epochs(
+    model: nn.Module, losses: Losses, judge: Judge, how: Fitting, saving: Saving | None = None
+) -> Fit:
+    """`fit_pairs` whatever the batches are: judge each epoch, keep the best, write checkpoints, stop."""
+    model.train()
     optimiser = adam(model, how)
     fit, best = Fit(), copy(model)
     if saving is not None and saving.file.exists():
@@ -94,7 +109,7 @@ def fit_pairs(
     with one_thread(), meter("epochs", how.epochs) as counting:
         counting.advance(fit.epochs)
         while not finished(fit, how):
-            mean = train_epoch(model, optimiser, train, loss, how, fit.epochs)
+            mean = descend(losses(fit.epochs), optimiser, fit.epochs)
             if advance(fit, mean, judge(), how.judged_by):
                 best = copy(model)
             if saving is not None and (finished(fit, how) or time.monotonic() - written >= saving.seconds):
@@ -129,20 +144,17 @@ def adam(model: nn.Module, how: Fitting) -> torch.optim.Adam:
     )
 
 
-def train_epoch(
-    model: nn.Module, optimiser: torch.optim.Adam, train: Batch, loss: Loss, how: Fitting, epoch: int
-) -> float:
-    """One pass over the rows in this epoch's order. Returns the mean loss."""
-    draws = generator(how.seed, epoch)
-    model.train()
-    total, n = 0.0, len(train.label)
-    for rows in torch.randperm(n, generator=draws).split(how.batch):
-        batch = Batch(*(column.index_select(0, rows) for column in train))
-        value = loss(batch, epoch, draws)
+def descend(losses: Iterator[tuple[Tensor, int]], optimiser: torch.optim.Optimizer, epoch: int) -> float:
+    """A step down each batch's loss, asked for after the step before it. Returns the mean loss of all rows.
+
+    Raises FloatingPointError where the sum is no number.
+    """
+    total, n = 0.0, 0
+    for value, rows in losses:
         optimiser.zero_grad()
         value.backward()
         optimiser.step()
-        total += value.item() * len(rows)
+        total, n = total + value.item() * rows, n + rows
     if not np.isfinite(total):
         raise FloatingPointError(f"the loss is {total} after epoch {epoch + 1}; a lower `lr` may help")
     return total / n
@@ -213,14 +225,3 @@ def restore(file: Path, model: nn.Module, optimiser: torch.optim.Adam) -> tuple[
 
 def under(prefix: str, tensors: Tensors) -> Tensors:
     return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Sums in one order, whatever the machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

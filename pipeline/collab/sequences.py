@@ -1,0 +1,196 @@
+"""The shared fitting loop of models that read histories, and how a fitted one scores them.
+
+    histories -> windows -> batches by length -> model's states -> loss of all positions -> fit_sequences
+
+The loop knows neither the model nor its loss: both are functions that it is given. A history is cut into
+windows of at most `length` inputs, counted from its end, and every position of a window is trained in one pass:
+the state after some items foretells the next one. Rows are padded on the right, where no state that counts
+can see the padding, and batches hold windows of like length, so padding costs little.
+
+All of an epoch's randomness (the order of windows, dropout, negatives) comes from one generator seeded by
+(seed, epoch), so a checkpoint needs no generator state, as in `pipeline.collab.pairs`; a run that was killed
+goes on to the same bits. It runs on one thread of the processor: with two, sums are split and the last bits
+differ between machines.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Generator, Tensor, nn
+
+from pipeline.collab.pairs import Fit, Fitting, Judge, Saving, fit_epochs, generator
+from pipeline.collab.ranked import Block, Scores
+from pipeline.threads import one_thread
+
+BUCKET = 8  # lengths are rounded up to a multiple of it before windows are put together
+ROWS = 512  # histories read at once when scoring
+
+
+class Histories(NamedTuple):
+    """Items one after another (m,) int64, oldest first; history i is items[offsets[i]:offsets[i + 1]]."""
+
+    items: Tensor
+    offsets: Tensor
+
+
+class Windows(NamedTuple):
+    """Where windows begin and end (w,) int64 in the items of histories; the last item is a target only."""
+
+    start: Tensor
+    stop: Tensor
+
+    @property
+    def inputs(self) -> Tensor:
+        """How many inputs each window has (w,)."""
+        return self.stop - self.start - 1
+
+
+class Steps(NamedTuple):
+    """Inputs (b, l) int64 padded on the right, which are real (b, l), and the targets (n,) of the real."""
+
+    inputs: Tensor
+    real: Tensor
+    targets: Tensor
+
+
+class Reader(nn.Module):
+    """A model of histories: a state for each position, a vector for each item; their product is the score."""
+
+    def forward(self, inputs: Tensor, draws: Generator | None = None) -> Tensor:
+        """States (b, l, d) of inputs (b, l); state t has seen inputs 0 to t. Draws: dropout, in training."""
+        raise NotImplementedError
+
+    def vectors(self) -> Tensor:
+        """Item vectors (n_items, d)."""
+        raise NotImplementedError
+
+
+Loss = Callable[[Steps, Generator], Tensor]  # steps, draws -> mean loss of the targets
+
+
+@dataclass(frozen=True)
+class Reading(Fitting):
+    """How to fit; `batch` counts positions (with padding) a step, `length` the inputs of a window at most."""
+
+    length: int = 50
+    judged_by: str = "valid_ndcg_10"
+
+
+def fit_sequences(
+    model: Reader, train: Histories, loss: Loss, judge: Judge, how: Reading, saving: Saving | None = None
+) -> Fit:
+    """Fit with Adam and leave the model with the weights of the epoch that `judge` liked best.
+
+    Raises ValueError where no history holds two items, FloatingPointError where the loss is no number.
+    """
+    cut = windows(train, how.length)
+    if not len(cut.start):
+        raise ValueError("no user has two training events, so there is no next item to learn from")
+
+    def losses(epoch: int) -> Iterator[tuple[Tensor, int]]:
+        draws = generator(how.seed, epoch)
+        for rows in batches(cut.inputs, how.batch, draws):
+            these = steps(train, cut, rows)
+            yield loss(these, draws), len(these.targets)
+
+    return fit_epochs(model, losses, judge, how, saving)
+
+
+def windows(histories: Histories, length: int) -> Windows:
+    """Cut each history into windows of at most `length` inputs, from its end; one of one item has none."""
+    begin, end = histories.offsets[:-1].numpy(), histories.offsets[1:].numpy()
+    pieces = -(-np.maximum(end - begin - 1, 0) // length)
+    owner = np.repeat(np.arange(len(pieces)), pieces)
+    nth = np.arange(len(owner)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
+    stop = end[owner] - nth * length
+    start = np.maximum(begin[owner], stop - length - 1)
+    return Windows(torch.from_numpy(start), torch.from_numpy(stop))
+
+
+def batches(inputs: Tensor, positions: int, draws: Generator) -> Iterator[Tensor]:
+    """Windows (k,) of like length, as many as fill `positions` with padding and at least one, in drawn order.
+
+    inputs: how many each window has (w,). Each window comes once.
+    """
+    mixed = torch.randperm(len(inputs), generator=draws)
+    widths = -(-inputs[mixed] // BUCKET) * BUCKET
+    widths, order = widths.sort(stable=True)
+    groups = torch.tensor_split(mixed[order], cuts(widths.tolist(), positions))
+    for one in torch.randperm(len(groups), generator=draws).tolist():
+        yield groups[one]
+
+
+def cuts(widths: list[int], positions: int) -> list[int]:
+    """Where new batches begin in windows of widths that never fall, so that the newest is the batch's width."""
+    found, first = [], 0
+    for nth, width in enumerate(widths):
+        if nth > first and (nth + 1 - first) * width > positions:
+            found.append(nth)
+            first = nth
+    return found
+
+
+def rectangle(start: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    """Places (b, l) of runs of so many (b,) items from `start` (b,), l the longest; and which are real (b, l).
+
+    What is not real is the run's first place.
+    """
+    column = torch.arange(int(lengths.max()))
+    real = column < lengths[:, None]
+    return start[:, None] + torch.where(real, column, 0), real
+
+
+def steps(histories: Histories, cut: Windows, rows: Tensor) -> Steps:
+    """The windows of a batch as a rectangle as wide as its longest."""
+    place, real = rectangle(cut.start[rows], cut.inputs[rows])
+    return Steps(histories.items[place], real, histories.items[place[real] + 1])
+
+
+# --- scores ------------------------------------------------------------------------------------------------
+
+
+def known_only(items: Tensor, offsets: Tensor, place: Tensor) -> Histories:
+    """Histories of dense items as places (n_items,) among the learnt; items of place -1 are left out."""
+    found = place[items]
+    kept = found >= 0
+    before = torch.cat([kept.new_zeros(1, dtype=torch.int64), kept.cumsum(0)])
+    return Histories(found[kept], before[offsets])
+
+
+@one_thread()
+@torch.no_grad()
+def last_states(model: Reader, histories: Histories, length: int) -> Tensor:
+    """The state (n, d) after the last `length` items of each history; NaN where it is empty."""
+    stop = histories.offsets[1:]
+    start = torch.maximum(histories.offsets[:-1], stop - length)
+    lengths = stop - start
+    found = torch.full((len(stop), model.vectors().shape[1]), torch.nan)
+    order = lengths.argsort(stable=True)
+    for rows in order[lengths[order] > 0].split(ROWS):
+        place, _ = rectangle(start[rows], lengths[rows])
+        found[rows] = model(histories.items[place])[torch.arange(len(rows)), lengths[rows] - 1]
+    return found
+
+
+def reader_scores(model: Reader, place: Tensor, train: Histories, length: int) -> Scores:
+    """Scores of all dense items: -inf for those of place (n_items,) -1, which were never learnt.
+
+    A history of nothing known has the mean of the states that the training histories end in.
+    """
+    learnt = place.argsort()[(place < 0).sum() :]
+    usual: list[Tensor] = []  # made where it is first needed
+
+    @one_thread()
+    def scores(block: Block) -> Tensor:
+        states = last_states(model, known_only(block.items, block.offsets, place), length)
+        nothing = states.isnan().any(1)
+        if nothing.any():
+            usual[:] = usual or [last_states(model, train, length).nanmean(0)]
+            states[nothing] = usual[0]
+        found = torch.full((len(states), len(place)), -torch.inf)
+        return found.index_copy_(1, learnt, states @ model.vectors().detach().T)
+
+    return scores

@@ -1,0 +1,97 @@
+"""SASRec's network: item vectors, then layers of attention to this and earlier positions.
+
+It is written out because each part is smaller than the general one: one matrix product gives queries, keys and
+values, nothing stands in the way of the fused causal attention, and padding stands on the right, where no state
+that counts can see it, so there is no mask.
+"""
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn.functional import embedding, gelu, layer_norm, linear, scaled_dot_product_attention
+
+from pipeline.collab.factors import table
+from pipeline.collab.sequences import Reader
+
+if TYPE_CHECKING:
+    from pipeline.collab.sasrec import SASRecSettings
+
+
+def dropped(x: Tensor, share: float, draws: Generator | None) -> Tensor:
+    """x with a share of its numbers set to 0 and the others scaled up; x itself without draws (no training).
+
+    The share is rounded to 1/256: a byte decides, so one draw serves for eight numbers.
+    """
+    level = round(share * 256)
+    if draws is None or level == 0:
+        return x
+    eights = torch.empty(-(-x.numel() // 8), dtype=torch.int64).random_(-(2**63), 2**63 - 1, generator=draws)
+    kept = eights.view(torch.uint8)[: x.numel()].view(x.shape) >= level
+    return x * kept.to(x.dtype).mul_(256 / (256 - level))
+
+
+class Norm(nn.Module):
+    """Layer normalisation with learnt scale and shift."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(width))
+        self.shift = nn.Parameter(torch.zeros(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return layer_norm(x, self.scale.shape, self.scale, self.shift)
+
+
+class Layer(nn.Module):
+    """Attention, then two linear maps; each reads normalised input and adds to it (pre-norm)."""
+
+    def __init__(self, settings: "SASRecSettings", draws: Generator) -> None:
+        super().__init__()
+        width, inner = settings.dim, settings.dim * settings.widening
+        self.heads, self.dropout = settings.heads, settings.dropout
+        self.before, self.between = Norm(width), Norm(width)
+        self.attend = table(3 * width, width, width**-0.5, draws)
+        self.join = table(width, width, width**-0.5, draws)
+        self.widen = table(inner, width, width**-0.5, draws)
+        self.widen_bias = nn.Parameter(torch.zeros(inner))
+        self.narrow = table(width, inner, inner**-0.5, draws)
+        self.narrow_bias = nn.Parameter(torch.zeros(width))
+
+    def forward(self, x: Tensor, draws: Generator | None) -> Tensor:
+        """States (b, l, d) to states."""
+        x = x + dropped(self.attention(self.before(x)), self.dropout, draws)
+        inner = gelu(linear(self.between(x), self.widen, self.widen_bias))
+        return x + dropped(linear(inner, self.narrow, self.narrow_bias), self.dropout, draws)
+
+    def attention(self, x: Tensor) -> Tensor:
+        """What each position takes from itself and those before it (b, l, d)."""
+        b, n, d = x.shape
+        heads = linear(x, self.attend).view(b, n, 3, self.heads, d // self.heads)
+        query, key, value = heads.permute(2, 0, 3, 1, 4)
+        seen = scaled_dot_product_attention(query, key, value, is_causal=True)
+        return linear(seen.transpose(1, 2).reshape(b, n, d), self.join)
+
+
+class Transformer(Reader):
+    """Item vector + place vector -> layers -> normalised state; the same item vectors score the next item."""
+
+    def __init__(self, n_items: int, settings: "SASRecSettings", draws: Generator) -> None:
+        super().__init__()
+        self.dropout = settings.dropout
+        self.item = table(n_items, settings.dim, settings.spread, draws)
+        self.place = table(settings.length, settings.dim, settings.spread, draws)
+        self.layers = nn.ModuleList(Layer(settings, draws) for _ in range(settings.layers))
+        self.after = Norm(settings.dim)
+
+    def forward(self, inputs: Tensor, draws: Generator | None = None) -> Tensor:
+        """States (b, l, d) after the items inputs (b, l), oldest first."""
+        x = embedding(inputs, self.item) + self.place[: inputs.shape[1]]
+        x = dropped(x, self.dropout, draws)
+        for layer in self.layers:
+            x = layer(x, draws)
+        return self.after(x)
+
+    def vectors(self) -> Tensor:
+        """Item vectors (n_items, d)."""
+        return self.item

@@ -1,0 +1,101 @@
+"""Networks that read histories: no state sees what comes later, and dropout does what it says."""
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+
+from pipeline.collab.caser import CaserSettings
+from pipeline.collab.convolutions import Convolutions
+from pipeline.collab.gru4rec import GRU4RecSettings
+from pipeline.collab.pairs import generator
+from pipeline.collab.recurrent import Recurrent
+from pipeline.collab.sasrec import SASRecSettings
+from pipeline.collab.sequences import Reader
+from pipeline.collab.transformer import Layer, Transformer, dropped
+
+SMALL = {"dim": 8, "length": 9, "dropout": 0.5, "spread": 0.5}
+
+
+def networks() -> dict[str, Reader]:
+    return {
+        "sasrec": Transformer(12, SASRecSettings.model_validate(SMALL), generator(1)),
+        "gru4rec": Recurrent(12, GRU4RecSettings.model_validate(SMALL | {"hidden": 6}), generator(1)),
+        "caser": Convolutions(12, CaserSettings.model_validate(SMALL | {"reach": 3}), generator(1)),
+    }
+
+
+NAMES = pytest.mark.parametrize("name", ["sasrec", "gru4rec", "caser"])
+
+
+@NAMES
+def test_no_state_sees_what_comes_later(name: str) -> None:
+    net = networks()[name]
+    one, other = torch.tensor([[1, 2, 3, 4, 5]]), torch.tensor([[1, 2, 3, 7, 8]])
+    first, second = net(one), net(other)
+    assert torch.equal(first[:, :3], second[:, :3])
+    assert not torch.isclose(first[:, 3:], second[:, 3:]).all(2).any()
+
+
+@NAMES
+def test_every_state_sees_the_item_it_stands_on_and_the_one_before(name: str) -> None:
+    net = networks()[name]
+    states = net(torch.tensor([[1, 2, 3], [1, 2, 4], [1, 5, 3]]))[:, 2]
+    assert not torch.allclose(states[0], states[1])
+    assert not torch.allclose(states[0], states[2])
+
+
+@NAMES
+def test_a_shorter_row_has_the_states_of_the_longer_one(name: str) -> None:
+    net = networks()[name]
+    assert torch.allclose(net(torch.tensor([[1, 2]])), net(torch.tensor([[1, 2, 3, 4]]))[:, :2], atol=1e-6)
+
+
+@NAMES
+def test_only_draws_make_states_random_and_the_same_draws_the_same_states(name: str) -> None:
+    net, inputs = networks()[name], torch.tensor([[1, 2, 3]])
+    assert torch.equal(net(inputs), net(inputs))
+    assert torch.equal(net(inputs, generator(5)), net(inputs, generator(5)))
+    assert not torch.equal(net(inputs, generator(5)), net(inputs, generator(6)))
+
+
+@NAMES
+def test_the_first_weights_come_from_the_draws_alone_and_all_learn(name: str) -> None:
+    net, again = networks()[name], networks()[name]
+    for (key, one), (_, other) in zip(net.named_parameters(), again.named_parameters(), strict=True):
+        assert torch.equal(one, other), key
+    (net(torch.tensor([[1, 2, 3, 4, 5]])) @ net.vectors().T).square().sum().backward()
+    for key, parameter in net.named_parameters():
+        assert parameter.grad is not None, key
+        assert parameter.grad.abs().sum() > 0, key
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 0.9])
+def test_dropout_keeps_the_mean_and_drops_its_share(share: float) -> None:
+    x = torch.ones(300, 333)  # not a whole number of eights
+    found = dropped(x, share, generator(2))
+    assert (found == 0).float().mean().item() == pytest.approx(share, abs=0.01)
+    assert found.mean().item() == pytest.approx(1, abs=0.02)
+    assert len(found.unique()) == (2 if share else 1)
+
+
+def test_dropout_does_nothing_without_draws() -> None:
+    x = torch.ones(3)
+    assert dropped(x, 0.9, None) is x
+
+
+def test_each_head_attends_on_its_own_part_of_the_vector() -> None:
+    layer, x = (
+        Layer(SASRecSettings.model_validate(SMALL), generator(3)),
+        torch.randn(2, 5, 8, generator=generator(4)),
+    )
+    query, key, value = (x @ part.T for part in layer.attend.chunk(3))
+
+    def head(t: Tensor, nth: int) -> Tensor:
+        return t[..., 4 * nth : 4 * nth + 4]
+
+    seen = [
+        scaled_dot_product_attention(head(query, n), head(key, n), head(value, n), is_causal=True)
+        for n in (0, 1)
+    ]
+    assert torch.allclose(layer.attention(x), torch.cat(seen, -1) @ layer.join.T, atol=1e-6)
