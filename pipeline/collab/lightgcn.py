@@ -70,7 +70,7 @@ def learn(
     checks=(Check(every_query_ranked_once), Check(every_id_has_a_vector)),
     seeded=True,
     predicts="rankings",
-    needs="gpu",
+    needs="heavy",
 )
 def lightgcn(split: Artefact, settings: LightGCNSettings, out: Draft) -> None:
     """Vectors averaged over the graph of who used what, and the orders they give."""

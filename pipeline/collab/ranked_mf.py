@@ -62,7 +62,7 @@ def learn(
     checks=(Check(every_query_ranked_once), Check(every_id_has_a_vector)),
     seeded=True,
     predicts="rankings",
-    needs="gpu",
+    needs="heavy",
 )
 def ranked_mf(split: Artefact, settings: RankedMFSettings, out: Draft) -> None:
     """Vectors and biases learnt from used against sampled items, and the orders they give."""
