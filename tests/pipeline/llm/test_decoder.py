@@ -6,7 +6,7 @@ from peft import LoraConfig, get_peft_model
 from torch import Tensor
 
 from pipeline.llm.decoder import Decoder, fits
-from pipeline.llm.reader import OwnPass, TheirPass, reader
+from pipeline.llm.reader import OwnPass, TheirPass, read_with, reader
 from pipeline.llm.settings import Tuning
 from pipeline.llm.tune import add_adapter, old_names_of_transformers, trainable
 from tests.tiny_lm import make_model
@@ -133,3 +133,8 @@ def test_biases_are_left_to_transformers() -> None:
     model = make_model()
     model.config.attention_bias = True
     assert not fits(model)
+    assert read_with(model, torch.bfloat16) == {"dtype": "bfloat16", "attention": "sdpa"}
+
+
+def test_what_is_measured_names_our_own_pass() -> None:
+    assert read_with(make_model(), torch.float32) == {"dtype": "float32", "attention": "own"}
