@@ -155,17 +155,18 @@ def show_failure(failed: "list[Happening]", skipped: list[str], study: str) -> N
 def show_results(project: Project, study: str) -> None:
     """Leaderboard, and where the rest is; what is not up to date says so."""
     behind = not_fresh(project, study)
-    board = terminal.leaderboard(project.store, study)
-    if board is not None:
+    for track in studies.load(studies.find(project.root, study)).tracks:
+        board, stage = terminal.leaderboard(project.store, study, track), f"{track}/leaderboard"
+        if board is None:
+            continue
         out.print(board)
-        if "ctr/leaderboard" in behind:
-            out.print(
-                f"[yellow]of an earlier run[/yellow]: {escape(behind['ctr/leaderboard'])}", highlight=False
-            )
+        if stage in behind:
+            out.print(f"[yellow]of an earlier run[/yellow]: {escape(behind[stage])}", highlight=False)
+        out.print()
     page = project.page(study, "report.html")
     if page.exists():
         earlier = f"   (of an earlier run: {escape(behind['report'])})" if "report" in behind else ""
-        out.print(f"\nreport     {page}{earlier}", highlight=False, soft_wrap=True)
+        out.print(f"report     {page}{earlier}", highlight=False, soft_wrap=True)
     out.print(
         f'warehouse  {project.catalogue}   (interlingua sql "from leaderboard")',
         highlight=False,

@@ -66,7 +66,7 @@ class Study(BaseModel):
         default=("ctr",), min_length=1, description="evaluation tasks to run: ctr, next_item"
     )
     leave_out: tuple[str, ...] = Field(
-        default=(), description="stages of collaborative models not to run, such as lightgcn"
+        default=(), description="stages of collaborative models not to run, such as next_item/lightgcn"
     )
     data: dict[str, Any] = Field(default_factory=dict, description="source, dataset and splits")
     models: dict[str, Any] = Field(default_factory=dict, description="language model and collaborative models")

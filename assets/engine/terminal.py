@@ -13,7 +13,7 @@ from pipeline.graph import Status
 from pipeline.store import Artefact, Store
 
 COLOURS = {"fresh": "green", "stale": "yellow", "missing": "red"}
-LEADING = ("uauc", "auc", "log_loss", "accuracy")  # in the order of interest
+LEADING = ("uauc", "auc", "log_loss", "accuracy", "ndcg_10", "hr_10", "mrr_10")  # in the order of interest
 LOWER_IS_BETTER = {"log_loss"}
 
 
@@ -61,9 +61,9 @@ def found(status: Status, store: Store) -> Artefact | None:
     return store.find(status.planned.stage.name, status.planned.spec.fingerprint)
 
 
-def leaderboard(store: Store, study: str, part: str = "test") -> Group | None:
-    """The study's leaderboard with 95 % intervals, best first; None where it has none yet."""
-    frame = board(store, study, part)
+def leaderboard(store: Store, study: str, track: str = "ctr", part: str = "test") -> Group | None:
+    """The study's leaderboard of a track with 95 % intervals, best first; None where it has none yet."""
+    frame = board(store, study, track, part)
     if frame is None or frame.is_empty():
         return None
     shown = [name for name in LEADING if name in frame["metric"].unique()]
@@ -71,12 +71,13 @@ def leaderboard(store: Store, study: str, part: str = "test") -> Group | None:
     for method, variant, figures in ranked(frame, shown[0]):
         cells = [figure(figures.get(name)) for name in shown]
         made.add_row(method, "" if variant == "default" else variant, *cells)
-    return Group(f"[bold]Leaderboard of {study}[/bold], {part} part, 95 % intervals over users", made)
+    title = f"[bold]Leaderboard of {study}[/bold], track {track}, {part} part, 95 % intervals over users"
+    return Group(title, made)
 
 
-def board(store: Store, study: str, part: str) -> pl.DataFrame | None:
-    for head in store.head(study, "ctr/leaderboard") or []:
-        artefact = store.find("ctr/leaderboard", head["fingerprint"])
+def board(store: Store, study: str, track: str, part: str) -> pl.DataFrame | None:
+    for head in store.head(study, f"{track}/leaderboard") or []:
+        artefact = store.find(f"{track}/leaderboard", head["fingerprint"])
         if artefact is not None:
             return artefact.table("leaderboard").filter(pl.col("part") == part)
     return None

@@ -144,7 +144,7 @@ def prompts(
     "binllm/adapter",
     settings=BinllmTuning,
     section="methods",
-    version=1,
+    version=2,
     inputs={
         "prompts": "binllm/prompts",
         "start": Pinned("tallrec/adapter", "titles"),
@@ -170,7 +170,7 @@ def adapter(
     "binllm/predictions",
     settings=Scoring,
     section="methods",
-    version=1,
+    version=2,
     inputs={"prompts": "binllm/prompts", "adapter": "binllm/adapter", "language_model": "language_model"},
     tables={"pairs": Pairs},
     checks=ranker.PREDICTION_CHECKS,

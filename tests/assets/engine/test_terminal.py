@@ -94,7 +94,7 @@ def test_the_best_stands_first_with_its_interval(monkeypatch: pytest.MonkeyPatch
         row("binllm", "auc", 0.71, "dotted"),
         row("mf", "auc", 0.72),
     )
-    assert lines[0] == "Leaderboard of toy, test part, 95 % intervals over users"
+    assert lines[0] == "Leaderboard of toy, track ctr, test part, 95 % intervals over users"
     assert lines[1] == "method variant uauc auc"
     assert lines[2] == "binllm dotted 0.7000 0.650-0.750 0.7100 0.660-0.760"
     assert lines[3] == "mf 0.6000 0.550-0.650 0.7200 0.670-0.770"
