@@ -38,7 +38,7 @@ class Toy(NamedTuple):
 
 
 def toy(learnt: Iterable[list[int]], n_items: int, new: Iterable[list[int]] = ()) -> Toy:
-    """Leave-last-two of users who use these items in this order; the last item of users who came after training."""
+    """Leave-last-two of users who use these items in this order; of users who came after training, the last."""
     rows, asked = [], []
     walks = [*((True, items) for items in learnt), *((False, items) for items in new)]
     for user, (known, items) in enumerate(walks):
@@ -76,13 +76,6 @@ def store_with(tables: Toy, folder: Path) -> Store:
     for name, frame in tables._asdict().items():
         frame.write_parquet(draft / f"{name}.parquet")
     key = {"stage": "next_item/split", "fingerprint": SPLIT}
-        "stage": "next_item/split",
-        "fingerprint": SPLIT,
-        "files": {},
-        "cell": {},
-        "metrics": {},
-        "measured": {},
-    }
     store.commit(draft, {**key, "files": {}, "cell": {}, "metrics": {}, "measured": {}})
     return store
 

@@ -11,9 +11,9 @@ of training, for models that read them.
 Cold: a history without items that have training rows gets the popular items; items without training rows stand
 behind all others.
 
-Defaults were chosen on the validation part of MovieLens-100K (leave-last-two, seen masked) among dim 32, 64, 128,
-penalty 1, 10, 30, 100 and weight 1, 3, 10: NDCG@10 .0848 at 128, 10, 3. Twelve others of the 36 are above .077, and
-the standard error is about .007, so the choice matters little; a penalty of 100 does (.058 at most).
+Defaults were chosen on the validation part of MovieLens-100K (leave-last-two, seen masked) among dim 32, 64,
+128, penalty 1, 10, 30, 100 and weight 1, 3, 10: NDCG@10 .0848 at 128, 10, 3. Ten others of the 36 are above
+.077 and the standard error is about .007, so the choice matters little; a penalty of 100 does (.058 at most).
 """
 
 from typing import TYPE_CHECKING

@@ -9,9 +9,9 @@ stopping and more negatives; this one is the classic.
 
 Cold: users without training rows have the mean vector; items without training rows stand behind all others.
 
-Defaults were chosen on the validation part of MovieLens-100K (leave-last-two, seen masked) among dim 32 and 64, lr
-.01 to .1, penalty .003 to .1 and 50, 100 or 200 epochs, 45 settings in all: NDCG@10 .0647; the worst had .0375, by
-learning too long with a weak penalty. The standard error is about .006.
+Defaults were chosen on the validation part of MovieLens-100K (leave-last-two, seen masked) among dim 32 and 64,
+lr .01 to .1, penalty .003 to .1 and 50, 100 or 200 epochs, 45 settings in all: NDCG@10 .0647; the worst had
+.0375, by learning too long with a weak penalty. The standard error is about .006.
 """
 
 from pydantic import Field

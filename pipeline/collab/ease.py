@@ -5,13 +5,13 @@ Steck, WWW 2019, https://arxiv.org/abs/1905.03375
     train pairs X -> P = (X'X + penalty)^-1 -> B = -P / diag(P), diagonal 0 -> score = history @ B
 
 The penalty decides everything and depends on the data, so every run chooses it on validation (NDCG@10, the
-smallest of equals). Time grows with the cube and memory with the square of the items (some 20 bytes each pair: 2 GB
-for 10,000), so only the most used `items` take part; others stand behind them like cold ones, and are counted.
+smallest of equals). Time grows with the cube and memory with the square of the items (some 20 bytes each pair:
+2 GB for 10,000), so only the most used `items` take part; others stand behind them like cold ones, counted.
 
 Cold: a history without items that take part gets the popular ones.
 
-On MovieLens-100K (leave-last-two, validation, seen masked) penalties 30, 100, 300, 1000 and 3000 gave NDCG@10 .0835,
-.0878, .0826, .0748 and .0661.
+On MovieLens-100K (leave-last-two, validation, seen masked) penalties 30, 100, 300, 1000 and 3000 gave NDCG@10
+.0835, .0878, .0826, .0748 and .0661.
 """
 
 from collections.abc import Mapping

@@ -148,7 +148,8 @@ def first(found: "Tensor", top: int) -> tuple["Tensor", "Tensor"]:
     """
 
     if top >= found.shape[1]:
-        return tuple(found.sort(dim=1, descending=True, stable=True))
+        held, items = found.sort(dim=1, descending=True, stable=True)
+        return held, items
     held, items = found.topk(top + 1, dim=1)
     if not top:
         return held[:, :0], items[:, :0]

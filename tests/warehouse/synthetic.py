@@ -440,16 +440,20 @@ def next_split(dataset: Artefact, settings: Empty, out) -> None:
     part = pl.when(left == 1).then(pl.lit("test")).when(left == 2).then(pl.lit("valid"))
     events = dataset.table("interactions").with_columns(part=part.otherwise(pl.lit("train")))
     queries = [
-        events.filter(left > skip).sort("row").group_by("user", maintain_order=True).agg(
-            at=pl.col("at").last(), history=pl.col("item").head(pl.len() - 1), targets=pl.col("item").tail(1)
-        ).with_columns(part=pl.lit(name))
+        events.filter(left > skip)
+        .sort("row")
+        .group_by("user", maintain_order=True)
+        .agg(at=pl.col("at").last(), history=pl.col("item").head(pl.len() - 1), targets=pl.col("item").tail(1))
+        .with_columns(part=pl.lit(name))
         for name, skip in (("valid", 1), ("test", 0))
     ]
     train = events.filter(part="train")["item"].to_numpy()
     times = np.bincount(train, minlength=dataset.table("items").height)
     out.table("events", events.select(schema.Events.column_names()))
     out.table("queries", pl.concat(queries).select(schema.Queries.column_names()))
-    out.table("catalogue", pl.DataFrame({"item": range(len(times)), "train_rows": times}).with_columns(place="item"))
+    out.table(
+        "catalogue", pl.DataFrame({"item": range(len(times)), "train_rows": times}).with_columns(place="item")
+    )
 
 
 def ranker(name: str, noise: float, seeded: bool):

@@ -240,16 +240,16 @@ def test_disagreement_lies_between_nothing_and_one(catalogue):
 
 def test_tracks_do_not_share_what_models_of_one_name_cost(catalogue):
     rows = query(catalogue, "from leaderboard where study = 'ranked' and method = 'popularity' order by track")
-    own = dict(
-        query(catalogue, "select stage, seconds from raw.artefacts where study = 'ranked'").iter_rows()
-    )
+    own = dict(query(catalogue, "select stage, seconds from raw.artefacts where study = 'ranked'").iter_rows())
     assert rows["track"].to_list() == ["ctr", "next_item"]
     assert rows["seconds"].to_list() == pytest.approx([own["popularity"], own["next_item/popularity"]])
     assert rows["ndcg_10"].is_null().to_list() == [True, False]
 
 
 def test_orders_with_seen_items_kept_are_set_aside(catalogue):
-    rows = query(catalogue, "select method, variant, role from leaderboard where track = 'next_item' order by all")
+    rows = query(
+        catalogue, "select method, variant, role from leaderboard where track = 'next_item' order by all"
+    )
     assert rows.rows() == [
         ("popularity", "default", "baseline"),
         ("sasrec", "default", "baseline"),

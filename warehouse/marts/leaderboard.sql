@@ -36,7 +36,7 @@ roles as (
         makers.method,
         makers.variant,
         case
-            when makers.variant = 'seen_kept' then 'aside'
+            when any_value(makers.variant) = 'seen_kept' then 'aside'
             when bool_or(artefacts.is_control) then 'control'
             when bool_or(artefacts.section = 'methods') then 'method'
             else 'baseline'

@@ -13,10 +13,10 @@ from typing import Literal
 import polars as pl
 from pydantic import Field
 
+from pipeline.evaluate.report import ranked
 from pipeline.evaluate.report.contained import loads
 from pipeline.evaluate.report.facts import gather, holding
 from pipeline.evaluate.report.findings import rows, told
-from pipeline.evaluate.report import ranked
 from pipeline.evaluate.report.page import Published, page
 from pipeline.evaluate.results import Name
 from pipeline.stage import Artefact, Check, Draft, Every, Input, Settings, Verdict, stage
@@ -52,7 +52,8 @@ def published(file: Path, data: str | None) -> list[Published] | None:
         return None
     rows = pl.read_csv(file, infer_schema=False).filter(data=data, split="test").iter_rows(named=True)
     return [
-        Published(Name(r["method"], r["variant"]), r["metric"], float(r["value"]), r["source"], r["track"]) for r in rows
+        Published(Name(r["method"], r["variant"]), r["metric"], float(r["value"]), r["source"], r["track"])
+        for r in rows
     ]
 
 

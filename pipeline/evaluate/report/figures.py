@@ -204,8 +204,12 @@ def with_bands(points: Sequence[Any], name: str, axis: str) -> str:
             own = sorted((p for p in points if p.method == method), key=lambda p: p.at)
             at, colour = [p.at for p in own], LINES[place % len(LINES)]
             style = ("-", "--", ":")[place // len(LINES) % 3]
-            canvas.ax.fill_between(at, [p.low for p in own], [p.high for p in own], color=colour, alpha=0.12, lw=0)
-            canvas.ax.plot(at, [p.value for p in own], style, color=colour, lw=1.5, marker="o", ms=3, label=method)
+            canvas.ax.fill_between(
+                at, [p.low for p in own], [p.high for p in own], color=colour, alpha=0.12, lw=0
+            )
+            canvas.ax.plot(
+                at, [p.value for p in own], style, color=colour, lw=1.5, marker="o", ms=3, label=method
+            )
         canvas.ax.set_xscale("symlog", linthresh=1)
         canvas.ax.set_xlabel(axis)
         canvas.ax.set_ylabel(WORDS["ndcg_10"])
@@ -224,7 +228,9 @@ def heat(shares: Mapping[tuple[str, str], float], name: str) -> str:
         for row, line in enumerate(table):
             for column, value in enumerate(line):
                 colour = "white" if value > 0.6 else INK
-                canvas.ax.text(column + 0.5, row + 0.5, f"{value:.2f}", ha="center", va="center", color=colour, fontsize=8)
+                canvas.ax.text(
+                    column + 0.5, row + 0.5, f"{value:.2f}", ha="center", va="center", color=colour, fontsize=8
+                )
         middles = [place + 0.5 for place in range(len(names))]
         canvas.ax.set_xticks(middles, names, rotation=45, ha="right")
         canvas.ax.set_yticks(middles, names)

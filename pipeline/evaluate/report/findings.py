@@ -25,7 +25,9 @@ WORDS = {
     "uauc_weighted": "UAUC, weighted",
     "log_loss": "log loss",
     "accuracy": "accuracy",
-    **{f"{kind.lower()}_{cut}": f"{kind}@{cut}" for kind in ("HR", "NDCG", "MRR", "MAP") for cut in (5, 10, 20)},
+    **{
+        f"{kind.lower()}_{cut}": f"{kind}@{cut}" for kind in ("HR", "NDCG", "MRR", "MAP") for cut in (5, 10, 20)
+    },
     **{f"{kind}_{cut}": f"{kind}@{cut}" for kind in ("precision", "recall") for cut in (5, 10, 20)},
 }
 Row = Mapping[str, Any]

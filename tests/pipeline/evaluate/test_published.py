@@ -38,7 +38,9 @@ def broken_rules(table: pl.DataFrame) -> list[str]:
         ),
         "test figures": lambda: set(table["split"]) == {"test"},
         "a protocol where a catalogue is ranked": lambda: (
-            table.filter(track="next_item")["note"].str.contains("leave-last-two.+history (not )?filtered").all()
+            table.filter(track="next_item")["note"]
+            .str.contains("leave-last-two.+history (not )?filtered")
+            .all()
         ),
         "a source with its place": lambda: table["source"].str.contains(r"arXiv \d{4}\.\d{5}(v\d)?, .+").all(),
         "one row per key": lambda: not table.select(KEY).is_duplicated().any(),
