@@ -18,6 +18,9 @@ Defaults were chosen on the validation part of ML-100K (leave-last-two, full ran
 | lr 2e-3, dropout .5, batch 4096 | .0753 at 5, .1117 (24 of 25) |
 | lr 2e-3, dropout .3, batch 4096, length 100 | .0880 at 5, .1085 (16 of 16) |
 | lr 2e-3, dropout .3, batch 2048 (kept: as good, in fewer epochs) | .1028 at 5, .1161 (16 of 16) |
+
+One look at the test part with the last, patience 8: NDCG@10 .1030, HR@10 .1994 (validation .1227 at epoch 33
+of 41).
 """
 
 from typing import TYPE_CHECKING
