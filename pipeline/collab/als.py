@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import Field
 
-from pipeline.collab.events import Floats, Trained, cold_queries, from_histories, trained, user_items
+from pipeline.collab.events import Floats, Sparse, Trained, cold_queries, from_histories, trained, user_items
 from pipeline.collab.ranked import RankedSettings, every_query_ranked_once, write_rankings
 from pipeline.collab.vectors import TABLES, Vectors, every_id_has_a_vector, products, write_vectors
 from pipeline.schema import Rankings
@@ -29,7 +29,6 @@ from pipeline.stage import Artefact, Check, Draft, stage
 
 if TYPE_CHECKING:
     from implicit.cpu.als import AlternatingLeastSquares
-    from scipy.sparse import csr_matrix
 
     from pipeline.collab.ranked import Scores
 
@@ -63,7 +62,7 @@ def fold_in(rows: Trained, model: "AlternatingLeastSquares") -> "Scores":
     """Scores: inner products of the items and the vector that solves a history."""
     from threadpoolctl import threadpool_limits
 
-    def weigh(past: "csr_matrix") -> Floats:
+    def weigh(past: Sparse) -> Floats:
         with threadpool_limits(1):
             users = model.recalculate_user(np.arange(past.shape[0]), past)
         return products(users, model.item_factors)

@@ -22,14 +22,21 @@ import polars as pl
 from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
-from pipeline.collab.events import Bools, Floats, Trained, cold_queries, from_histories, trained, user_items
+from pipeline.collab.events import (
+    Bools,
+    Floats,
+    Sparse,
+    Trained,
+    cold_queries,
+    from_histories,
+    trained,
+    user_items,
+)
 from pipeline.collab.ranked import RankedSettings, every_query_ranked_once, valid_ndcg_10, write_rankings
 from pipeline.schema import Rankings, Trials
 from pipeline.stage import Artefact, Check, Draft, stage
 
 if TYPE_CHECKING:
-    from scipy.sparse import csr_matrix
-
     from pipeline.collab.ranked import Scores
 
 
@@ -50,16 +57,17 @@ class EASESettings(RankedSettings):
         return tuple(sorted(penalties))
 
 
-def item_weights(used: "csr_matrix", penalty: float) -> Floats:
+def item_weights(used: Sparse, penalty: float) -> Floats:
     """B (n_items, n_items) of who used what (n_users, n_items), on one thread so that its bits are the same."""
-    from scipy.linalg import lapack
+    from scipy.linalg import get_lapack_funcs
     from threadpoolctl import threadpool_limits
 
     gram = np.asfortranarray((used.T @ used).toarray(), dtype=np.float64)
     gram[np.diag_indices_from(gram)] += penalty
+    potrf, potri = get_lapack_funcs(("potrf", "potri"), (gram,))
     with threadpool_limits(1):
-        factor, _ = lapack.dpotrf(gram, overwrite_a=True)
-        inverse, _ = lapack.dpotri(factor, overwrite_c=True)
+        factor, _ = potrf(gram, overwrite_a=True)
+        inverse, _ = potri(factor, overwrite_c=True)
     upper = np.triu(inverse, 1).astype(np.float32)  # LAPACK fills one triangle
     diagonal = inverse.diagonal().astype(np.float32)
     return -(upper + upper.T) / diagonal
@@ -77,7 +85,7 @@ def linear(rows: Trained, penalty: float, most: int) -> "Scores":
     part = taking_part(rows.popularity, most)
     weights = item_weights(user_items(rows)[:, part], penalty)
 
-    def weigh(past: "csr_matrix") -> Floats:
+    def weigh(past: Sparse) -> Floats:
         found = np.zeros(past.shape, np.float32)
         found[:, part] = past[:, part] @ weights
         return found

@@ -7,7 +7,7 @@ behind all others, and a user whose history holds no item that it knows gets the
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from pipeline.collab.labelled import Known
 
 if TYPE_CHECKING:
-    from scipy.sparse import csr_matrix
     from torch import Tensor
 
     from pipeline.collab.ranked import Block, Scores
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float32]
+Sparse = Any  # scipy.sparse.csr_matrix, whose types are not declared
 
 
 class Trained(NamedTuple):
@@ -72,12 +72,12 @@ def cold_queries(queries: pl.DataFrame, rows: Trained) -> dict[str, int]:
     }
 
 
-def user_items(rows: Trained) -> "csr_matrix":
+def user_items(rows: Trained) -> Sparse:
     """Who used what in training: ones (n_users, n_items) float32."""
     return ones(rows.user, rows.item, (rows.n_users, rows.n_items))
 
 
-def histories(block: "Block", known_items: Bools) -> "csr_matrix":
+def histories(block: "Block", known_items: Bools) -> Sparse:
     """Each query's history as ones (n, n_items) float32, without the items that are not known."""
     owner = np.repeat(np.arange(len(block.user)), block.offsets.diff().numpy())
     item = block.items.numpy()
@@ -85,7 +85,7 @@ def histories(block: "Block", known_items: Bools) -> "csr_matrix":
     return ones(owner[kept], item[kept], (len(block.user), len(known_items)))
 
 
-def ones(row: Ints, column: Ints, shape: tuple[int, int]) -> "csr_matrix":
+def ones(row: Ints, column: Ints, shape: tuple[int, int]) -> Sparse:
     """A sparse matrix of ones at (row, column), once where a pair repeats."""
     from scipy.sparse import csr_matrix
 
@@ -93,7 +93,7 @@ def ones(row: Ints, column: Ints, shape: tuple[int, int]) -> "csr_matrix":
     return csr_matrix((np.ones(len(row), np.float32), (row, column)), shape=shape)
 
 
-def from_histories(popularity: Ints, known_items: Bools, weigh: Callable[["csr_matrix"], Floats]) -> "Scores":
+def from_histories(popularity: Ints, known_items: Bools, weigh: Callable[[Sparse], Floats]) -> "Scores":
     """Scores that depend on the history alone: `weigh` maps histories (n, n_items) to scores (n, n_items)."""
 
     def scores(block: "Block") -> "Tensor":

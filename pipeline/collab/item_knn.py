@@ -24,14 +24,21 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from pipeline.collab.events import Floats, Trained, cold_queries, from_histories, share, trained, user_items
+from pipeline.collab.events import (
+    Floats,
+    Sparse,
+    Trained,
+    cold_queries,
+    from_histories,
+    share,
+    trained,
+    user_items,
+)
 from pipeline.collab.ranked import RankedSettings, every_query_ranked_once, write_rankings
 from pipeline.schema import Rankings
 from pipeline.stage import Artefact, Check, Draft, stage
 
 if TYPE_CHECKING:
-    from scipy.sparse import csr_matrix
-
     from pipeline.collab.ranked import Scores
 
 BLOCK = 1024  # items whose similarities to all others are in memory at once
@@ -44,7 +51,7 @@ class ItemKNNSettings(RankedSettings):
     )
 
 
-def similarities(used: "csr_matrix", neighbours: int, shrink: float) -> "csr_matrix":
+def similarities(used: Sparse, neighbours: int, shrink: float) -> Sparse:
     """Cosines of the columns of `used` (n_users, n_items), shrunk, (n_items, n_items): column j has the items
     nearest to j, of equal ones the first; the diagonal is 0."""
     from scipy.sparse import vstack
@@ -60,7 +67,7 @@ def similarities(used: "csr_matrix", neighbours: int, shrink: float) -> "csr_mat
     return vstack(rows, format="csr").T.tocsr()
 
 
-def nearest(rows: "csr_matrix", count: int) -> "csr_matrix":
+def nearest(rows: Sparse, count: int) -> Sparse:
     """The `count` largest entries of each row, those above 0; of equal ones the first."""
     from scipy.sparse import csr_matrix
 
@@ -76,7 +83,7 @@ def alike(rows: Trained, settings: ItemKNNSettings) -> "Scores":
     weights = similarities(user_items(rows), settings.neighbours, settings.shrink)
     fill = share(rows.popularity) - 1
 
-    def weigh(past: "csr_matrix") -> Floats:
+    def weigh(past: Sparse) -> Floats:
         found: NDArray[np.float32] = (past @ weights).toarray()
         return np.where(found > 0, found, fill)
 

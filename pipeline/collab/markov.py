@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.collab.events import Trained, cold_queries, hidden, share, trained
+from pipeline.collab.events import Sparse, Trained, cold_queries, hidden, share, trained
 from pipeline.collab.ranked import RankedSettings, every_query_ranked_once, write_rankings
 from pipeline.schema import Rankings
 from pipeline.stage import Artefact, Check, Draft, stage
 
 if TYPE_CHECKING:
-    from scipy.sparse import csr_matrix
     from torch import Tensor
 
     from pipeline.collab.ranked import Block, Scores
@@ -30,7 +29,7 @@ class MarkovSettings(RankedSettings):
     """None of its own: there is nothing to choose."""
 
 
-def transitions(rows: Trained) -> "csr_matrix":
+def transitions(rows: Trained) -> Sparse:
     """How often an item (row) was followed by another (column) in a user's sequence, (n_items, n_items)."""
     from scipy.sparse import csr_matrix
 
