@@ -3,8 +3,8 @@
     python -m benchmarks.ranking [--users 6034] [--items 3124] [--width 64] [--repeats 5]
 
 Vectors and histories are random. Timed: scores of all items for all users by an inner product, seen items
-masked, the first 20 places, the targets' places, and every user's HR, NDCG, MRR, MAP, precision and recall. Memory
-is the largest growth of the process meanwhile, with as many users and with four times as many.
+masked, the first 20 places, the targets' places, and every user's HR, NDCG, MRR, MAP, precision and recall.
+Memory is the largest growth of the process meanwhile, with as many users and with four times as many.
 """
 
 import argparse
