@@ -4,8 +4,7 @@
 
 Vectors and histories are random. Timed: scores of all items for all users by an inner product, seen items
 masked, the first 20 places, the targets' places, and every user's HR, NDCG, MRR, MAP, precision and recall.
-Memory
-is the largest growth of the process meanwhile, with as many users and with four times as many.
+Memory is the largest growth of the process meanwhile, with as many users and with four times as many.
 """
 
 import argparse

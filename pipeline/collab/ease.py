@@ -59,14 +59,15 @@ class EASESettings(RankedSettings):
 
 def item_weights(used: Sparse, penalty: float) -> Floats:
     """B (n_items, n_items) of who used what (n_users, n_items), on one thread so that its bits are the same."""
-    from scipy.linalg.lapack import dpotrf, dpotri  # type: ignore[attr-defined]
+    from scipy.linalg import get_lapack_funcs
     from threadpoolctl import threadpool_limits
 
     gram = np.asfortranarray((used.T @ used).toarray(), dtype=np.float64)
     gram[np.diag_indices_from(gram)] += penalty
+    potrf, potri = get_lapack_funcs(("potrf", "potri"), (gram,))
     with threadpool_limits(1):
-        factor, _ = dpotrf(gram, overwrite_a=True)
-        inverse, _ = dpotri(factor, overwrite_c=True)
+        factor, _ = potrf(gram, overwrite_a=True)
+        inverse, _ = potri(factor, overwrite_c=True)
     upper = np.triu(inverse, 1).astype(np.float32)  # LAPACK fills one triangle
     diagonal = inverse.diagonal().astype(np.float32)
     return -(upper + upper.T) / diagonal

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float32]
-Sparse = Any  # scipy.sparse.csr_matrix, whose types are not known to checkers
+Sparse = Any  # scipy.sparse.csr_matrix, whose types are not declared
 
 
 class Trained(NamedTuple):

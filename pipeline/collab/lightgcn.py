@@ -9,6 +9,10 @@ As in the paper, the penalty is on the learnt vectors, not on the averaged ones,
 learnt. Departures: several negatives a row instead of one, and the bce loss as a choice.
 
 Cold: users without training rows have the mean vector; items without training rows stand behind all others.
+
+Defaults: on the validation part of MovieLens-100K (leave-last-two, seen masked) lr .01 with 8192 rows a step
+had NDCG@10 .0724 after 60 epochs and still rose; lr .003 with 4096 rows stopped at .0428 after 9 with a patience
+of 4, so patience is long. Little else was tried. An epoch takes two seconds on one thread.
 """
 
 from pathlib import Path
@@ -29,6 +33,9 @@ if TYPE_CHECKING:
 
 
 class LightGCNSettings(SampledSettings):
+    negatives: int = Field(4, ge=1, description="items sampled for each training row")
+    lr: float = Field(0.01, gt=0, description="Adam's step size")
+    batch: int = Field(8192, ge=1, description="training rows a step; each step walks the whole graph")
     layers: int = Field(2, ge=1, description="steps over the graph")
 
 

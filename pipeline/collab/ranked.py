@@ -177,12 +177,14 @@ def places(found: "Tensor", owner: "Tensor", item: "Tensor") -> tuple["Tensor", 
     """
     import torch
 
+    n, width = found.shape
     owner, item = owner.to(found.device), item.to(found.device)
-    score, every = found[owner, item], torch.arange(found.shape[1], device=found.device)
-    rank = torch.empty_like(item)
-    for part in torch.arange(len(item), device=found.device).split(max(1, len(found))):
-        line, own = found[owner[part]], score[part, None]
-        ahead = (line > own) | ((line == own) & (every < item[part, None]))
+    every = torch.arange(width, device=found.device, dtype=torch.int32)  # half the memory to pass over
+    score, rank = found[owner, item], torch.empty_like(item)
+    for part in torch.arange(len(item), device=found.device).split(max(1, n)):
+        whole = len(part) == n and torch.equal(owner[part], torch.arange(n, device=found.device))
+        line, own = found if whole else found[owner[part]], score[part, None]
+        ahead = (line > own) | ((line == own) & (every < item[part, None].int()))
         rank[part] = ahead.sum(1) + 1
     return rank, score
 

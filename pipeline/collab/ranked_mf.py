@@ -6,16 +6,21 @@ The model of `pipeline.collab.factors` (vectors and biases) in the loop of `pipe
 vectors hold the biases: a user's is [vector, bias, 1], an item's [vector, 1, bias].
 
 Cold: users without training rows have the mean vector; items without training rows stand behind all others.
+
+Defaults: on the validation part of MovieLens-100K (leave-last-two, seen masked), lr .003: bce with 8 negatives and
+penalty .01 had NDCG@10 .0640, with penalty .03 .0591; bpr with 4 negatives and penalty .001 .0610. The standard
+error is about .006; little else was tried.
 """
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import polars as pl
+from pydantic import Field
 
 from pipeline.collab.events import Trained, cold_queries, trained
 from pipeline.collab.ranked import every_query_ranked_once, write_rankings
-from pipeline.collab.sampled import SampledSettings
+from pipeline.collab.sampled import Loss, SampledSettings
 from pipeline.collab.vectors import TABLES, Vectors, every_id_has_a_vector, from_vectors, write_vectors
 from pipeline.schema import Curve, Rankings
 from pipeline.stage import Artefact, Check, Draft, stage
@@ -25,7 +30,8 @@ if TYPE_CHECKING:
 
 
 class RankedMFSettings(SampledSettings):
-    """None of its own."""
+    loss: Loss = Field("bce", description="bpr: a used item beats each sampled one; bce: used is 1, sampled is 0")
+    penalty: float = Field(0.01, ge=0, description="L2 penalty on the vectors of a batch, a row")
 
 
 def learn(

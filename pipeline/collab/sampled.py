@@ -19,5 +19,5 @@ class SampledSettings(RankedSettings):
     lr: float = Field(3e-3, gt=0, description="Adam's step size")
     batch: int = Field(4096, ge=1, description="training rows a step")
     epochs: int = Field(200, ge=1, description="passes over the training rows, at most")
-    patience: int = Field(10, ge=1, description="epochs without a better validation NDCG@10 before it stops")
+    patience: int = Field(20, ge=1, description="epochs without a better validation NDCG@10 before it stops")
     spread: float = Field(0.1, gt=0, description="standard deviation of the first vectors")

@@ -103,6 +103,7 @@ def test_blocking_check_that_failed_is_found(copied, tmp_path):
     assert sorted(found.select("study", "stage", "name").rows()) == [
         ("baselines", "mf", "holds"),  # the studies share this artefact
         ("quickstart", "mf", "holds"),
+        ("ranked", "mf", "holds"),
     ]
 
 

@@ -223,13 +223,13 @@ def ranked_row(
 ) -> dict[str, Any]:
     """One row for a method and variant: figures, bars, and what its lists show of the catalogue."""
     found = {row["metric"]: row for row in rows}
-    shown = ranked.exposure.filter(method=name.method, variant=name.variant).group_by("metric").mean()
+    shown = ranked.exposure.filter(**name._asdict()).group_by("metric").agg(pl.col("value").mean())
     return {
         "name": name,
         "kind": ranked.kinds.get(name, "baseline"),
         "figures": found,
         "bars": {metric: bar(found[metric], scales[metric], None) for metric in RANKED_BARS},
-        "exposure": dict(shown.select("metric", "value").iter_rows()),
+        "exposure": dict(shown.iter_rows()),
         "seconds": ranked.seconds.get(name, 0.0),
     }
 

@@ -9,7 +9,7 @@ from pipeline.collab.ranked_mf import RankedMFSettings, learn, ranked_mf
 from tests.contracts import RankerContract, ResumeContract, VectorContract
 from tests.toy_next import circles
 
-QUICK = {"dim": 8, "lr": 0.05, "batch": 32, "epochs": 30, "patience": 30, "negatives": 2}
+QUICK = {"loss": "bpr", "penalty": 0.001, "dim": 8, "lr": 0.05, "batch": 32, "epochs": 30, "patience": 30, "negatives": 2}
 
 
 class TestBPRLoss(RankerContract, VectorContract, ResumeContract):
@@ -20,7 +20,7 @@ class TestBPRLoss(RankerContract, VectorContract, ResumeContract):
 
 class TestBCELoss(RankerContract):
     stage = ranked_mf
-    settings: ClassVar = {**QUICK, "loss": "bce"}
+    settings: ClassVar = {**QUICK, "loss": "bce", "penalty": 0.03, "epochs": 60, "patience": 60}
 
 
 def test_vectors_carry_biases_and_ones() -> None:
@@ -36,7 +36,7 @@ def test_the_penalty_pulls_vectors_to_zero() -> None:
     tables = circles()
     sizes = [
         np.square(learn(tables.trained, tables.queries, settings, seed=1)[0].items[:, :8]).sum()
-        for settings in (RankedMFSettings(**QUICK, penalty=penalty) for penalty in (0.0, 1.0))
+        for settings in (RankedMFSettings(**{**QUICK, "penalty": penalty}) for penalty in (0.0, 1.0))
     ]
     assert sizes[1] < sizes[0] / 4
 

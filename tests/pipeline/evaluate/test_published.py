@@ -1,5 +1,6 @@
 """The table of published figures: its shape, and that our own names in it exist."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -37,10 +38,9 @@ def broken_rules(table: pl.DataFrame) -> list[str]:
             for track, metric, data in table.select("track", "metric", "data").iter_rows()
         ),
         "test figures": lambda: set(table["split"]) == {"test"},
-        "a protocol where a catalogue is ranked": lambda: (
-            table.filter(track="next_item")["note"]
-            .str.contains("leave-last-two.+history (not )?filtered")
-            .all()
+        "a protocol where a catalogue is ranked": lambda: all(
+            re.search("leave-last-two.+history (not )?filtered", note or "")
+            for note in table.filter(track="next_item").to_dict().get("note", [])
         ),
         "a source with its place": lambda: table["source"].str.contains(r"arXiv \d{4}\.\d{5}(v\d)?, .+").all(),
         "one row per key": lambda: not table.select(KEY).is_duplicated().any(),

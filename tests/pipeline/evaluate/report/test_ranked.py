@@ -77,9 +77,27 @@ def test_a_readers_lists_mark_what_came_next(facts, ranked_study):
     row = split.filter(user=int(one.user_id.removeprefix("u"))).row(0, named=True)
     assert one.targets == [titles[item] for item in row["targets"]]
     assert one.used == len(row["history"])
-    marked = {title for shown in facts.readers for held in shown.lists.values() for title, hit in held if hit}
-    assert marked <= {title for shown in facts.readers for title in shown.targets}
-    assert marked
+
+
+def test_a_list_marks_the_target_and_names_what_has_no_title():
+    query = {"user": 4, "history": [*range(20), 7], "targets": [8]}
+    first = pl.DataFrame(
+        {
+            "method": ["a", "a", "a", "b"],
+            "user": [4, 4, 5, 4],
+            "rank": [1, 2, 1, 1],
+            "item": [8, 9, 8, 7],
+            "target": [True, False, True, False],
+        }
+    )
+    found = ranked.reader(query, first, {7: "Seven", 8: "Eight"}, {})
+    assert found == ranked.Reader(
+        "4",
+        [*(str(item) for item in range(11, 20)), "Seven"],
+        21,
+        ["Eight"],
+        {"a": [("Eight", True), ("9", False)], "b": [("Seven", False)]},
+    )
 
 
 def test_the_page_shows_the_track_and_stays_one_safe_file(ranked_study):
