@@ -11,8 +11,8 @@ learnt. Departures: several negatives a row instead of one, and the bce loss as 
 Cold: users without training rows have the mean vector; items without training rows stand behind all others.
 
 Defaults: on the validation part of MovieLens-100K (leave-last-two, seen masked) lr .01 with 8192 rows a step
-had NDCG@10 .0724 after 60 epochs and still rose; lr .003 with 4096 rows stopped at .0428 after 9 with a patience
-of 4, so patience is long. Little else was tried. An epoch takes two seconds on one thread.
+had NDCG@10 .0724 after 60 epochs and still rose; lr .003 with 4096 rows stopped at .0428 after 9 with a
+patience of 4, so patience is long. Little else was tried. An epoch takes two seconds on one thread.
 """
 
 from pathlib import Path

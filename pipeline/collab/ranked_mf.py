@@ -7,8 +7,8 @@ vectors hold the biases: a user's is [vector, bias, 1], an item's [vector, 1, bi
 
 Cold: users without training rows have the mean vector; items without training rows stand behind all others.
 
-Defaults: on the validation part of MovieLens-100K (leave-last-two, seen masked), lr .003: bce with 8 negatives and
-penalty .01 had NDCG@10 .0640, with penalty .03 .0591; bpr with 4 negatives and penalty .001 .0610. The standard
+Defaults: on the validation part of MovieLens-100K (leave-last-two, seen masked), lr .003: bce with 8 negatives
+and penalty .01 had NDCG@10 .0640, with penalty .03 .0591; bpr with 4 negatives and penalty .001 .0610. The standard
 error is about .006; little else was tried.
 """
 
@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 
 
 class RankedMFSettings(SampledSettings):
-    loss: Loss = Field("bce", description="bpr: a used item beats each sampled one; bce: used is 1, sampled is 0")
+    loss: Loss = Field(
+        "bce", description="bpr: a used item beats each sampled one; bce: used is 1, sampled is 0"
+    )
     penalty: float = Field(0.01, ge=0, description="L2 penalty on the vectors of a batch, a row")
 
 

@@ -9,7 +9,16 @@ from pipeline.collab.ranked_mf import RankedMFSettings, learn, ranked_mf
 from tests.contracts import RankerContract, ResumeContract, VectorContract
 from tests.toy_next import circles
 
-QUICK = {"loss": "bpr", "penalty": 0.001, "dim": 8, "lr": 0.05, "batch": 32, "epochs": 30, "patience": 30, "negatives": 2}
+QUICK = {
+    "loss": "bpr",
+    "penalty": 0.001,
+    "dim": 8,
+    "lr": 0.05,
+    "batch": 32,
+    "epochs": 30,
+    "patience": 30,
+    "negatives": 2,
+}
 
 
 class TestBPRLoss(RankerContract, VectorContract, ResumeContract):
