@@ -99,16 +99,9 @@ class Graph:
             return stage.method in study.methods
         return stage.section != "models" or (bool(stage.predicts) and stage.name not in study.leave_out)
 
-    @property
-    def tracks(self) -> list[str]:
-        """Tracks that some stage is of."""
-        return sorted({stage.track for stage in self.order if stage.track})
-
     def check(self, study: Study) -> None:
-        """Raise StudyError for any track, name, section key or setting that no stage knows."""
-        self.check_names("tracks", study.tracks, self.tracks, study)
-        models = [stage.name for stage in self.order if stage.section == "models" and stage.predicts]
-        self.check_names("leave_out", study.leave_out, models, study)
+        """Raise StudyError for any model, section key or setting that no stage knows."""
+        self.check_left_out(study)
         for section in SECTIONS:
             self.check_keys(getattr(study, section), self.tree(section), f"{study.file}: {section}")
         for method in study.methods:
@@ -116,10 +109,11 @@ class Graph:
         for stage in self.order:
             self.settings(stage, study)
 
-    def check_names(self, key: str, written: Iterable[str], known: Iterable[str], study: Study) -> None:
-        for name in written:
-            if name not in known:
-                raise StudyError(f"{study.file}: {key}: unknown {name!r}{nearest(name, known)}")
+    def check_left_out(self, study: Study) -> None:
+        known = [stage.name for stage in self.order if stage.section == "models" and stage.predicts]
+        for name in study.leave_out:
+            if known and name not in known:
+                raise StudyError(f"{study.file}: leave_out: unknown {name!r}{nearest(name, known)}")
 
     def tree(self, section: str) -> dict[str, Any]:
         """The keys a section may hold: names of stages, by their parts."""

@@ -15,6 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from pipeline.redact import redact
 
+Track = Literal["ctr", "next_item", "rerank"]
+
 
 class StudyError(ValueError):
     """A study that cannot be run as written; the message says where and what to write instead.
@@ -62,8 +64,8 @@ class Study(BaseModel):
     name: str = Field(description="the file's name without its ending")
     title: str = Field(description="one line for reports")
     words: Words = Words()
-    tracks: tuple[str, ...] = Field(
-        default=("ctr",), min_length=1, description="evaluation tasks to run: ctr, next_item"
+    tracks: tuple[Track, ...] = Field(
+        default=("ctr",), min_length=1, description="evaluation tasks to run: ctr, next_item, rerank"
     )
     leave_out: tuple[str, ...] = Field(
         default=(), description="stages of collaborative models not to run, such as next_item/lightgcn"

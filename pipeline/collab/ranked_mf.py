@@ -8,8 +8,8 @@ vectors hold the biases: a user's is [vector, bias, 1], an item's [vector, 1, bi
 Cold: users without training rows have the mean vector; items without training rows stand behind all others.
 
 Defaults: on the validation part of MovieLens-100K (leave-last-two, seen masked), lr .003: bce with 8 negatives
-and penalty .01 had NDCG@10 .0640, with penalty .03 .0591; bpr with 4 negatives and penalty .001 .0610. The standard
-error is about .006; little else was tried.
+and penalty .01 had NDCG@10 .0640, with penalty .03 .0591; bpr with 4 negatives and penalty .001 .0610. The
+standard error is about .006; little else was tried.
 """
 
 from pathlib import Path

@@ -4,11 +4,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from pipeline.graph import Graph, identity
-from pipeline.stage import Every, Pinned, Source, run
+from pipeline.stage import Every, Pinned, Settings, Source, Stage, run, stage
 from pipeline.store import Store
-from pipeline.study import StudyError
+from pipeline.study import Study, StudyError
 from tests import toy
 
 
@@ -234,3 +235,61 @@ def test_the_identity_of_an_asset_follows_its_cells(store: Store) -> None:
     one, two = plan(store, seeds=(1,)), plan(store, seeds=(1, 2))
     assert identity(one[:1]) == one[0].spec.fingerprint
     assert identity(two[1:3]) != identity(one[1:2])
+
+
+# --- tracks and models left out ----------------------------------------------------------------------------
+
+
+def declared(name: str, **facts) -> Stage:
+    return stage(name, settings=Settings, version=1, **facts)(lambda out, **given: None)
+
+
+TWO_TRACKS = Graph(
+    [
+        declared("dataset", section="data"),
+        declared("ctr/split", section="data", inputs={"dataset": "dataset"}),
+        declared("next_item/split", section="data", inputs={"dataset": "dataset"}),
+        declared("means", section="models", inputs={"split": "ctr/split"}, predicts="pairs"),
+        declared("next_item/ease", section="models", inputs={"split": "next_item/split"}, predicts="rankings"),
+        declared("next_item/bpr", section="models", inputs={"split": "next_item/split"}, predicts="rankings"),
+        declared("ctr/leaderboard", section="evaluate", inputs={"predictions": Every("pairs")}),
+        declared("next_item/leaderboard", section="evaluate", inputs={"predictions": Every("rankings")}),
+        declared("report", section="evaluate", inputs={"everything": Every()}),
+    ]
+)
+OF_NEXT_ITEM = {"next_item/split", "next_item/ease", "next_item/bpr", "next_item/leaderboard"}
+OF_CTR = {"ctr/split", "means", "ctr/leaderboard"}
+OF_BOTH = {"dataset", "report"}
+
+
+def wanted(**sections) -> set[str]:
+    return TWO_TRACKS.wanted(Study(name="toy", title="Toy", **sections))
+
+
+def test_a_study_runs_the_tracks_that_it_names_and_ctr_where_it_names_none() -> None:
+    assert wanted() == OF_BOTH | OF_CTR
+    assert wanted(tracks=("next_item",)) == OF_BOTH | OF_NEXT_ITEM
+    assert wanted(tracks=("ctr", "next_item")) == OF_BOTH | OF_CTR | OF_NEXT_ITEM
+
+
+def test_a_model_left_out_is_not_run_and_nobody_waits_for_it(store: Store, tmp_path: Path) -> None:
+    study = Study(name="toy", title="Toy", tracks=("next_item",), leave_out=("next_item/bpr",))
+    made = {planned.stage.name: planned.spec for planned in TWO_TRACKS.plan(study, store, tmp_path)}
+    assert set(made) == OF_BOTH | OF_NEXT_ITEM - {"next_item/bpr"}
+    read = made["next_item/leaderboard"].inputs["predictions"]
+    assert [source.stage for source in read] == ["next_item/ease"]
+
+
+def test_a_model_to_leave_out_that_is_none_is_an_error_with_the_nearest_name(
+    store: Store, tmp_path: Path
+) -> None:
+    for name in ("next_item/eas", "next_item/leaderboard"):
+        study = Study(name="toy", title="Toy", leave_out=(name,))
+        with pytest.raises(StudyError, match=f"leave_out: unknown '{name}'"):
+            TWO_TRACKS.plan(study, store, tmp_path)
+
+
+@pytest.mark.parametrize("tracks", [(), ("ctr", "ctr"), ("crt",)])
+def test_tracks_that_are_none_repeat_or_are_unknown_are_refused(tracks: tuple[str, ...]) -> None:
+    with pytest.raises(ValidationError):
+        Study(name="toy", title="Toy", tracks=tracks)  # type: ignore[arg-type]

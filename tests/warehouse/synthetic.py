@@ -494,7 +494,8 @@ RANKED_QUICK = {**QUICK, "next_item": {"leaderboard": {"resamples": 100, "flips"
 def ranked_study(name: str = "ranked", **sections) -> Study:
     """Both tracks, the second with a model whose seen items are kept too; only baselines on the first."""
     models = {"next_item": {"sasrec": {"seen_kept": True}}}
-    return study(name, **{"methods": {}, "evaluate": RANKED_QUICK, "models": models, **sections})
+    both = {"tracks": ("ctr", "next_item"), "methods": {}, "evaluate": RANKED_QUICK, "models": models}
+    return study(name, **{**both, **sections})
 
 
 def study(name: str = "quickstart", **sections) -> Study:

@@ -33,7 +33,10 @@ class Project:
         return path
 
     def plan(self, until: str = "ctr/split", **data: Any) -> list[Spec]:
-        file = self.write("studies/my-study.yaml", yaml.safe_dump({"title": "My study", "data": data}))
+        file = self.write(
+            "studies/my-study.yaml",
+            yaml.safe_dump({"title": "My study", "tracks": ["ctr", "next_item", "rerank"], "data": data}),
+        )
         whole, names = Graph(STAGES.values()), {until}
         for one in reversed(whole.order):
             names |= set(whole.parents(one)) if one.name in names else set()
