@@ -111,7 +111,7 @@ def test_of_losses_the_lowest_stands_first(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_study_without_a_leaderboard_prints_none(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert terminal.board(store, "toy", "test") is None
+    assert terminal.board(store, "toy", "ctr", "test") is None
     assert board(monkeypatch) == []
 
 
