@@ -21,7 +21,9 @@ import torch
 
 from benchmarks.quickstart import Contest, make
 from pipeline.evaluate.pointwise import auc
-from pipeline.llm import ranker, tune, yes_no
+from pipeline.llm import tune, yes_no
+from pipeline.llm.adapt import questions, task_of
+from pipeline.llm.ask import model_folder
 from pipeline.llm.load import load_model, load_tokenizer
 from pipeline.llm.reader import reader
 from pipeline.llm.settings import Tuning
@@ -122,7 +124,7 @@ def quality(folder: Path, task: tune.Task, settings: Tuning, steps: int, prompts
     """AUC on all test rows after the same number of steps, both scored by the same scorer in float32."""
     chosen = settings.model_copy(update={"steps": steps, "evaluate_every": 10**6})
     blind = tune.Task(task.train, tune.Questions([], []), task.answers, task.endings)
-    test = ranker.questions(prompts.table("prompts").filter(part="test"), load_tokenizer(folder))
+    test = questions(prompts.table("prompts").filter(part="test"), load_tokenizer(folder))
     leads: dict[str, np.ndarray] = {}
     for name, way in (("plain", plain), ("ours", ours)):
         with tempfile.TemporaryDirectory() as into:
@@ -155,9 +157,9 @@ def main() -> None:
     given = asked.parse_args()
     torch.set_num_threads(given.threads)
     made = make(given.store, "tallrec/prompts", history=given.history, train_rows=None)
-    folder = ranker.model_folder(made["language_model"])
+    folder = model_folder(made["language_model"])
     settings = Tuning(steps=given.steps)
-    task = ranker.task_of(made["tallrec/prompts"], folder, settings, 1)
+    task = task_of(made["tallrec/prompts"], folder, settings, 1)
     print(f"{given.threads} threads, load average {os.getloadavg()[0]:.1f}")
     if given.steps:
         speed(folder, task, settings, given.repeats)

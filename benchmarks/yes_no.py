@@ -20,7 +20,8 @@ import torch
 
 from benchmarks.quickstart import Contest, make
 from pipeline.evaluate.pointwise import auc
-from pipeline.llm import ranker, yes_no
+from pipeline.llm import yes_no
+from pipeline.llm.ask import model_folder
 from pipeline.llm.load import encode, load_model, load_tokenizer
 from pipeline.llm.reader import Reader, reader
 from pipeline.llm.tune import merge_adapter
@@ -67,7 +68,7 @@ def main() -> None:
     given = asked.parse_args()
     torch.set_num_threads(given.threads)
     made = make(given.store, "tallrec/adapter", history=given.history)
-    folder = ranker.model_folder(made["language_model"])
+    folder = model_folder(made["language_model"])
     table = made["tallrec/prompts"].table("prompts").filter(part="test")
     tokenizer = load_tokenizer(folder)
     answers = yes_no.answer_ids(tokenizer, table["prompt"].to_list(), (" Yes", " No"))

@@ -1,7 +1,7 @@
 """What is true of every method, as classes that a method's tests inherit.
 
-`PromptContract` and `ScorerContract` ask the test module for fixtures: `prompted` and `scored`, each variant ->
-artefact of a small study with all the method's variants, and `examples`, the split's table.
+`PromptContract` and `ScorerContract` ask for fixtures: `prompted` and `scored`, each variant -> artefact of a
+small study with all the method's variants, and `examples`, the split's table. `YesNoContract` brings them.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,8 +13,8 @@ import polars as pl
 import pytest
 
 from pipeline.collab import pairs
-from pipeline.stage import Artefact, Stage, StageFailed, run
-from tests import toy_next
+from pipeline.stage import Artefact, Pinned, Stage, StageFailed, run
+from tests import toy_ctr, toy_next
 from tests.toy_ctr import failed
 
 KEYS = ("row", "part", "user", "item", "label")
@@ -105,6 +105,41 @@ class ScorerContract:
         for artefact in scored.values():
             ordered = artefact.table("pairs").sort("score")
             assert ordered["probability"].is_sorted()
+
+
+QUICK = {"steps": 3, "examples_per_step": 4, "evaluate_every": 3, "valid_rows": 20, "warm_up": 0}
+
+
+class YesNoContract(MethodContract, PromptContract, ScorerContract):
+    """All of it, for a method whose stages are prompts, adapter and predictions: runs all its variants."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def made(cls, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Mapping[str, Artefact]]:
+        """Stage -> variant -> artefact."""
+        folder = tmp_path_factory.mktemp("yes_no")
+        wanted = {stage.method: list(stage.variants) for stage in cls.stages}
+        pinned = [p for stage in cls.stages for p in stage.inputs.values() if isinstance(p, Pinned)]
+        wanted |= {one.stage.split("/")[0]: [one.variant] for one in pinned}
+        small = {"prompts": {"train_rows": 40}, "adapter": QUICK}
+        methods = {method: {"variants": variants, **small} for method, variants in wanted.items()}
+        names = ("ctr/split", *(stage.name for stage in cls.stages))
+        return toy_ctr.make(folder, names, data={"dataset": {"telling": True}}, methods=methods)
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def examples(cls, made: Mapping[str, Mapping[str, Artefact]]) -> pl.DataFrame:
+        return made["ctr/split"]["default"].table("examples")
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def prompted(cls, made: Mapping[str, Mapping[str, Artefact]]) -> Mapping[str, Artefact]:
+        return made[cls.stages[0].name]
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def scored(cls, made: Mapping[str, Mapping[str, Artefact]]) -> Mapping[str, Artefact]:
+        return made[cls.stages[-1].name]
 
 
 class RankerContract:

@@ -126,7 +126,7 @@ def test_the_page_on_adding_a_method_works_as_written(tmp_path: Path) -> None:
         )
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     written = re.findall(r"^## \d\. [^`\n]*`([^`]+\.py)`\n\n```python\n(.*?)^```", page, re.M | re.S)
-    assert len(written) == 3
+    assert len(written) == 6
     for name, code in written:
         (tmp_path / name).write_text(code)
     environment = {
@@ -135,6 +135,7 @@ def test_the_page_on_adding_a_method_works_as_written(tmp_path: Path) -> None:
     }
     tests = [
         "tests/pipeline/methods/test_history_mean.py",
+        "tests/pipeline/methods/test_both_lists.py",
         "tests/test_architecture.py",
         "tests/test_stage_versions.py",
     ]
@@ -149,3 +150,4 @@ def test_the_page_on_adding_a_method_works_as_written(tmp_path: Path) -> None:
     before = set((ROOT / "tests/assets/graph.txt").read_text().splitlines())
     after = set(interlingua("interlingua graph", environment, tmp_path).splitlines())
     assert "history_mean/predictions <- ctr/split" in after - before
+    assert "both_lists/prompts <- ctr/split, dataset, language_model" in after - before

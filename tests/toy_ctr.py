@@ -4,7 +4,9 @@ A user likes an item exactly where both have their bit set. All titles are alike
 text alone knows nothing; the bit is the last digit of the code. The language model is a tiny random one.
 """
 
-from collections.abc import Mapping
+import importlib
+import pkgutil
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,10 @@ import numpy as np
 import polars as pl
 from pydantic import Field
 
+from pipeline import methods
 from pipeline.graph import Graph
-from pipeline.methods import binllm, tallrec
 from pipeline.schema import Codes, Examples, Interactions, Items
-from pipeline.stage import Artefact, Settings, run, stage
+from pipeline.stage import Artefact, Settings, Stage, run, stage
 from pipeline.store import Store
 from pipeline.study import Study
 from tests import tiny_lm
@@ -112,20 +114,15 @@ def language_model(settings: Settings, out) -> None:
     tiny_lm.save(out.path / "model")
 
 
-GRAPH = Graph(
-    (
-        dataset,
-        split,
-        codes,
-        language_model,
-        tallrec.prompts,
-        tallrec.adapter,
-        tallrec.predictions,
-        binllm.prompts,
-        binllm.adapter,
-        binllm.predictions,
-    )
-)
+def rankers() -> Iterator[Stage]:
+    """The stages of every method that asks for yes or no."""
+    for found in pkgutil.iter_modules(methods.__path__):
+        method = importlib.import_module(f"{methods.__name__}.{found.name}")
+        if hasattr(method, "RANKER"):
+            yield from (method.prompts, method.adapter, method.predictions)
+
+
+GRAPH = Graph((dataset, split, codes, language_model, *rankers()))
 
 
 def study(**sections: Any) -> Study:

@@ -36,6 +36,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from pipeline.codes.health import BALANCED, Signs, bit_balance, group_sizes, measure
+from pipeline.collab.fitting import Batch, Epochs, Patience, Penalties, Rate, how_to_fit, keep_best
 from pipeline.collab.labelled import (
     Floats,
     Known,
@@ -108,18 +109,11 @@ class BinarySettings(Settings):
         "raw",
         description="training logit: the inner product, as in the paper, or with a learnt scale and offset",
     )
-    penalties: tuple[float, ...] = Field(
-        (2.0, 5.0, 10.0),
-        min_length=1,
-        description="L2 penalties on the sum over training rows (Adam's weight decay times the rows); the best "
-        "on validation is kept",
-    )
-    lr: float = Field(1e-3, gt=0, description="Adam's step size")
-    batch: int | None = Field(
-        None, ge=1, description="rows a step; absent: a hundredth of the training rows, between 2048 and 8192"
-    )
-    epochs: int = Field(150, ge=1, description="passes over the training rows, at most")
-    patience: int = Field(15, ge=1, description="epochs without a better validation AUC before it stops")
+    penalties: Penalties = (2.0, 5.0, 10.0)
+    lr: Rate = 1e-3
+    batch: Batch = None
+    epochs: Epochs = 150
+    patience: Patience = 15
     spread: float = Field(0.3, gt=0, description="standard deviation of the first rows")
     sharing_allowed: float = Field(
         0.5, ge=0, le=1, description="a larger share of items whose code is not theirs alone gives a warning"
@@ -167,7 +161,7 @@ def learn(
     from torch.nn.functional import binary_cross_entropy_with_logits
 
     from pipeline.collab.factors import SignedFactors, SignedForm
-    from pipeline.collab.pairs import Fitting, Saving, fit_pairs, generator, rows_a_step, to_batch
+    from pipeline.collab.pairs import Saving, fit_pairs, generator, to_batch
 
     train, valid = parts
     form = SignedForm(settings.width, settings.spread, settings.layer, settings.slope, settings.logits)
@@ -181,14 +175,7 @@ def learn(
             model(batch.user, batch.item, schedule.share(epoch), draws), batch.label
         ),
         judge=lambda: auc(valid.label, read_out(model, seen).scores(valid.user, valid.item)),
-        how=Fitting(
-            seed=seed,
-            lr=settings.lr,
-            weight_decay=penalty / len(train.label),
-            batch=rows_a_step(settings.batch, len(train.label)),
-            epochs=settings.epochs,
-            patience=settings.patience,
-        ),
+        how=how_to_fit(settings, penalty, len(train.label), seed),
         saving=Saving(checkpoint) if checkpoint else None,
     )
     return read_out(model, seen), fit
@@ -211,28 +198,32 @@ def calibrate(scores: Floats, labels: NDArray[Any]) -> tuple[float, float]:
     return float(weights[0] / spread), float(weights[1])
 
 
-def spell(code: Signs) -> str:
-    """A code (width,) as 0 and 1, most significant first."""
-    return "".join("1" if bit > 0 else "0" for bit in code)
+def spell(codes: Signs) -> pl.Series:
+    """Codes (n, width) as 0 and 1, most significant first."""
+    digits = np.ascontiguousarray(np.where(codes > 0, b"1", b"0"))
+    return pl.Series("bits", digits.view(f"S{codes.shape[1]}")[:, 0].astype(str), dtype=pl.String)
 
 
-def dotted(bits: str) -> str:
+def dotted(bits: pl.Series) -> pl.Series:
     """Bits a byte at a time as decimals: `10101100000100001111111000000001` is `172.16.254.1`."""
-    return ".".join(str(int(bits[start : start + 8], 2)) for start in range(0, len(bits), 8))
+    starts = range(0, int(bits.str.len_chars().max() or 8), 8)  # type: ignore[arg-type]
+    numbers = [bits.str.slice(start, 8).str.to_integer(base=2, strict=False) for start in starts]
+    parts = [number.cast(pl.String) for number in numbers]
+    return pl.select(pl.concat_str(parts, separator=".", ignore_nulls=True)).to_series()
 
 
 def code_table(learnt: Learnt, seen: Known) -> pl.DataFrame:
     """One row per user and item: the code in both spellings, and whether it was trained."""
     frames = []
     for entity, codes, trained in zip(ENTITIES, learnt, seen, strict=True):
-        bits = [spell(code) for code in codes]
+        bits = spell(codes)
         frames.append(
             pl.DataFrame(
                 {
                     "entity": [entity] * len(bits),
                     "id": np.arange(len(bits), dtype=np.uint32),
                     "bits": bits,
-                    "dotted": [dotted(one) for one in bits],
+                    "dotted": dotted(bits),
                     "trained": trained,
                 }
             )
@@ -259,11 +250,10 @@ def health_picture(codes: Mapping[str, Signs]) -> "Figure":
 
 def dotted_matches_bits(draft: Draft, inputs: Mapping[str, Input], settings: BinarySettings) -> Verdict:
     """The two spellings of every code say the same number, and every code has the set width."""
-    wrong = [
-        f"{row['entity']} {row['id']}"
-        for row in draft.read("codes").iter_rows(named=True)
-        if row["dotted"] != dotted(row["bits"]) or len(row["bits"]) != settings.width
-    ]
+    codes = draft.read("codes")
+    unlike = dotted(codes["bits"]).ne_missing(codes["dotted"])
+    found = codes.filter(unlike | (codes["bits"].str.len_chars() != settings.width))
+    wrong = [f"{entity} {i}" for entity, i in found.select("entity", "id").iter_rows()]
     return Verdict(not wrong, f"wrong: {', '.join(wrong[:5])}" if wrong else "", {"wrong_codes": len(wrong)})
 
 
@@ -314,29 +304,18 @@ def binary_codes(split: Artefact, settings: BinarySettings, out: Draft) -> None:
     """BinLLM's codes: users and items as bits learnt from labelled pairs; their inner products as scores."""
     import torch
 
-    from pipeline.collab.pairs import curve_table, search_table
-
     examples = rows_of(split)
     parts, seen = train_and_valid(examples), known(split.scan("examples"))
-    trials = {
-        f"penalty={penalty:g}": learn(
-            parts, seen, settings, penalty, out.seed, out.checkpoints / f"penalty-{penalty:g}.safetensors"
-        )
-        for penalty in settings.penalties
-    }
-    fits = {candidate: fit for candidate, (_, fit) in trials.items()}
-    tried = search_table("binmf", fits)
-    kept = tried.row(by_predicate=pl.col("chosen"), named=True)
-    best = trials[kept["candidate"]][0]
+    best = keep_best(
+        "binmf",
+        lambda penalty, checkpoint: learn(parts, seen, settings, penalty, out.seed, checkpoint),
+        settings.penalties,
+        out,
+    )
     scale, offset = write_pairs(examples, best, out)
     out.table("codes", code_table(best, seen))
-    out.table("curve", curve_table(fits))
-    out.table("search", tried)
     out.tensors("codes", {"users": torch.from_numpy(best.users), "items": torch.from_numpy(best.items)})
     out.metric(
-        valid_auc=kept["valid_auc"],
-        epochs=kept["epochs"],
-        penalty=float(kept["candidate"].split("=")[1]),
         scale=scale,
         offset=offset,
         **cold_counts(examples, seen),

@@ -24,6 +24,7 @@ import polars as pl
 from numpy.typing import NDArray
 from pydantic import Field
 
+from pipeline.collab.fitting import Batch, Epochs, Patience, Penalties, Rate, how_to_fit, keep_best
 from pipeline.collab.labelled import (
     Floats,
     Known,
@@ -50,18 +51,11 @@ if TYPE_CHECKING:
 
 class MFSettings(Settings):
     dim: int = Field(32, ge=1, description="numbers a vector, biases not counted")
-    penalties: tuple[float, ...] = Field(
-        (1.0, 3.0, 10.0),
-        min_length=1,
-        description="L2 penalties on the sum over training rows (Adam's weight decay times the rows); the best "
-        "on validation is kept",
-    )
-    lr: float = Field(3e-3, gt=0, description="Adam's step size")
-    batch: int | None = Field(
-        None, ge=1, description="rows a step; absent: a hundredth of the training rows, between 2048 and 8192"
-    )
-    epochs: int = Field(200, ge=1, description="passes over the training rows, at most")
-    patience: int = Field(10, ge=1, description="epochs without a better validation AUC before it stops")
+    penalties: Penalties = (1.0, 3.0, 10.0)
+    lr: Rate = 3e-3
+    batch: Batch = None
+    epochs: Epochs = 200
+    patience: Patience = 10
     spread: float = Field(0.01, gt=0, description="standard deviation of the first vectors")
 
 
@@ -97,7 +91,7 @@ def learn(
     from torch.nn.functional import binary_cross_entropy_with_logits
 
     from pipeline.collab.factors import Factors
-    from pipeline.collab.pairs import Fitting, Saving, fit_pairs, generator, rows_a_step, to_batch
+    from pipeline.collab.pairs import Saving, fit_pairs, generator, to_batch
 
     train, valid = parts
     first = generator(seed, settings.epochs)  # beyond the last epoch's draws
@@ -109,14 +103,7 @@ def learn(
             model(batch.user, batch.item), batch.label
         ),
         judge=lambda: auc(valid.label, read_out(model, seen).logits(valid.user, valid.item)),
-        how=Fitting(
-            seed=seed,
-            lr=settings.lr,
-            weight_decay=penalty / len(train.label),
-            batch=rows_a_step(settings.batch, len(train.label)),
-            epochs=settings.epochs,
-            patience=settings.patience,
-        ),
+        how=how_to_fit(settings, penalty, len(train.label), seed),
         saving=Saving(checkpoint) if checkpoint else None,
     )
     return read_out(model, seen), fit
@@ -171,25 +158,17 @@ def mf(split: Artefact, settings: MFSettings, out: Draft) -> None:
     """Vectors and biases of users and items, learnt from labelled pairs, and their scores."""
     import torch
 
-    from pipeline.collab.pairs import curve_table, search_table
-
     examples = rows_of(split)
     parts, seen, rows = train_and_valid(examples), known(split.scan("examples")), held_out(examples)
-    trials = {
-        f"penalty={penalty:g}": learn(
-            parts, seen, settings, penalty, out.seed, out.checkpoints / f"penalty-{penalty:g}.safetensors"
-        )
-        for penalty in settings.penalties
-    }
-    fits = {candidate: fit for candidate, (_, fit) in trials.items()}
-    tried = search_table("mf", fits)
-    kept = tried.row(by_predicate=pl.col("chosen"), named=True)
-    best = trials[kept["candidate"]][0]
+    best = keep_best(
+        "mf",
+        lambda penalty, checkpoint: learn(parts, seen, settings, penalty, out.seed, checkpoint),
+        settings.penalties,
+        out,
+    )
     score = best.logits(rows["user"].to_numpy(), rows["item"].to_numpy())
     out.table("user_vectors", vector_table("user", best.users, seen.users))
     out.table("item_vectors", vector_table("item", best.items, seen.items))
-    out.table("curve", curve_table(fits))
-    out.table("search", tried)
     out.table("pairs", as_pairs(examples, "mf", score, sigmoid(score), out.seed))
     out.tensors(
         "mf",
@@ -200,9 +179,6 @@ def mf(split: Artefact, settings: MFSettings, out: Draft) -> None:
         },
     )
     out.metric(
-        valid_auc=kept["valid_auc"],
-        epochs=kept["epochs"],
-        penalty=float(kept["candidate"].split("=")[1]),
         parameters=best.users.size + best.items.size + 1,
         **cold_counts(examples, seen),
     )

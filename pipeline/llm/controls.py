@@ -14,7 +14,7 @@ from pipeline.schema import PARTS
 from pipeline.stage import Check, Draft, Verdict
 
 ENOUGH = 0.5  # of a part's prompts
-Slots = Mapping[str, Sequence[str]]  # slot -> one text a row
+Slots = Mapping[str, Sequence[str] | pl.Series]  # slot -> one text a row
 
 
 def shares_changed(prompts: pl.DataFrame, plain: pl.DataFrame) -> dict[str, float]:
@@ -32,7 +32,7 @@ def slot_shares_changed(shuffled: Slots, own: Slots) -> dict[str, float]:
     return {
         f"{slot}_share_changed": round(float((pl.Series(texts) != pl.Series(own[slot])).mean()), 6)  # type: ignore[arg-type]
         for slot, texts in shuffled.items()
-        if texts
+        if len(texts)
     }
 
 

@@ -20,16 +20,16 @@ the yes logit over the no logit (`loss: yes_logit` is the paper's); prompts end 
 the code: `unkow`). The only prompt file that is shipped speaks of books: the words are the study's.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import polars as pl
 from pydantic import Field
 
-from pipeline.llm import controls, ranker
-from pipeline.llm.load import load_tokenizer
-from pipeline.llm.settings import Prompting, Scoring, Tuning
-from pipeline.schema import Curve, Pairs, Prompts
-from pipeline.stage import Artefact, Draft, Pinned, stage
+from pipeline.llm.ask import Shown
+from pipeline.llm.examples import donors, past_of
+from pipeline.llm.ranker import YesNoRanker
+from pipeline.llm.settings import Prompting, Tuning
+from pipeline.stage import Artefact, Pinned
 from pipeline.text.prompts import Template, parse
 from pipeline.text.templates import TEXT_ONLY
 
@@ -45,10 +45,6 @@ CODES_ONLY = (
     'the feature {item_code:code}? Answer with "Yes" or "No". \n#Answer:'
 )
 TEXTS = {"codes_only": CODES_ONLY, "without_codes": TEXT_ONLY}
-VARIANTS = ("dotted", "bits", "codes_only", "one_step", "without_codes", "shuffled_codes")
-CONTROLS = ("without_codes", "shuffled_codes")
-DEFAULT_VARIANTS = ("dotted", *CONTROLS)
-FROM_SCRATCH = ("codes_only", "one_step")
 
 
 class BinllmTuning(Tuning):
@@ -64,125 +60,56 @@ def template(variant: str, settings: Prompting) -> Template:
     return parse(text, settings.words.model_dump(), empty=settings.no_history)
 
 
-def spell(codes: pl.DataFrame, entity: str, variant: str, seed: int) -> dict[int, str]:
-    """Code by user or item, as the variant writes it; for `shuffled_codes` that of one with another code."""
+def spell(codes: pl.DataFrame, entity: str, variant: str, seed: int) -> pl.DataFrame:
+    """Columns `id` and `code` of all users or items, as the variant writes them; shuffled, of one unlike it."""
     chosen = codes.filter(entity=entity).sort("id")
-    written = chosen["bits" if variant == "bits" else "dotted"].to_list()
+    written = chosen["bits" if variant == "bits" else "dotted"]
     if variant == "shuffled_codes":
-        written = [written[i] for i in ranker.donors(written, seed)]
-    return dict(zip(chosen["id"].to_list(), written, strict=True))
+        written = written.gather(donors(written.to_list(), seed))
+    return chosen.select("id", code=written)
 
 
-def code_slots(
-    examples: pl.DataFrame, codes: pl.DataFrame, variant: str, seed: int
-) -> dict[str, Sequence[str]]:
+def code_slots(asked: pl.DataFrame, codes: pl.DataFrame, variant: str, seed: int) -> dict[str, pl.Series]:
     """Both code slots, one string per example. Raises ValueError for a user or item without a code."""
-    slots: dict[str, Sequence[str]] = {}
+    slots = {}
     for entity in ("user", "item"):
         written = spell(codes, entity, variant, seed)
-        missing = set(examples[entity].to_list()) - written.keys()
-        if missing:
+        found = asked.select(id=entity).join(written, on="id", how="left", maintain_order="left")
+        missing = found.filter(pl.col("code").is_null())["id"]
+        if len(missing):
             raise ValueError(
-                f"{len(missing)} of the examples' {entity}s have no code, {min(missing)} among them"
+                f"{missing.n_unique()} of the examples' {entity}s have no code, {missing.min()} among them"
             )
-        slots[f"{entity}_code"] = [written[i] for i in examples[entity].to_list()]
+        slots[f"{entity}_code"] = found["code"]
     return slots
 
 
-def make_prompts(
-    inputs: Mapping[str, Artefact], settings: Prompting, variant: str, seed: int, examples: pl.DataFrame
-) -> pl.DataFrame:
-    """The table `prompts` of one variant: the rows that `tallrec/prompts` has at the same seed and count."""
-    asked = ranker.few_shot(examples, settings.train_rows, seed)
-    longest = 0 if variant == "codes_only" else settings.history
-    events = ranker.histories_of(asked, longest, liked_only=True)
-    slots = code_slots(asked, inputs["codes"].table("codes"), variant, seed)
-    titles = dict(inputs["dataset"].table("items").select("item", "title").iter_rows())
-    tokenizer = load_tokenizer(ranker.model_folder(inputs["language_model"]))
-    return ranker.ask(asked, events, titles, template(variant, settings), slots, settings, tokenizer)
+def shown(
+    asked: pl.DataFrame, inputs: Mapping[str, Artefact], settings: Prompting, variant: str, seed: int
+) -> Shown:
+    """Liked titles of each example's past, and the codes of its user and item."""
+    past = past_of(asked, 0 if variant == "codes_only" else settings.history, liked_only=True)
+    return Shown(past, code_slots(asked, inputs["codes"].table("codes"), variant, seed))
 
 
-@stage(
-    "binllm/prompts",
-    settings=Prompting,
-    section="methods",
-    version=2,
-    inputs={
-        "split": "ctr/split",
-        "dataset": "dataset",
-        "codes": "binary_codes",
-        "language_model": "language_model",
-    },
-    tables={"prompts": Prompts},
-    checks=(*ranker.prompt_checks(make_prompts, shuffled=()), *controls.CONTROL_CHECKS),
-    seeded=True,
-    variants=VARIANTS,
-    default_variants=DEFAULT_VARIANTS,
-    controls=CONTROLS,
-    shared={"words": "words"},
+RANKER = YesNoRanker(
+    __name__,
+    template,
+    shown,
+    variants=("dotted", "bits", "codes_only", "one_step", "without_codes", "shuffled_codes"),
+    default_variants=("dotted", "without_codes", "shuffled_codes"),
+    controls=("without_codes", "shuffled_codes"),
+    shuffled={"shuffled_codes": "dotted"},
+    inputs={"codes": "binary_codes"},
+    tuning=BinllmTuning,
+    start=Pinned("tallrec/adapter", "titles"),
+    from_scratch=("codes_only", "one_step"),
 )
-def prompts(
-    split: Artefact,
-    dataset: Artefact,
-    codes: Artefact,
-    language_model: Artefact,
-    settings: Prompting,
-    out: Draft,
-) -> None:
-    """What the language model is asked about each example: titles and the codes of user and item."""
-    inputs = {"dataset": dataset, "codes": codes, "language_model": language_model}
-    examples = split.table("examples")
-    table = make_prompts(inputs, settings, out.variant, out.seed, examples)
-    ranker.write_prompts(table, template(out.variant, settings).answers, out)
-    if out.variant == "shuffled_codes":
-        own = make_prompts(inputs, settings, "dotted", out.seed, examples)
-        slots = (code_slots(table, codes.table("codes"), v, out.seed) for v in (out.variant, "dotted"))
-        out.metric(**controls.shares_changed(table, own), **controls.slot_shares_changed(*slots))
-
-
-@stage(
-    "binllm/adapter",
-    settings=BinllmTuning,
-    section="methods",
-    version=2,
-    inputs={
-        "prompts": "binllm/prompts",
-        "start": Pinned("tallrec/adapter", "titles"),
-        "language_model": "language_model",
-    },
-    tables={"curve": Curve},
-    checks=ranker.ADAPTER_CHECKS,
-    seeded=True,
-    variants=VARIANTS,
-    default_variants=DEFAULT_VARIANTS,
-    controls=CONTROLS,
-    needs="gpu",
+prompts = RANKER.prompts(
+    2, "What the language model is asked about each example: titles and the codes of user and item."
 )
-def adapter(
-    prompts: Artefact, start: Artefact, language_model: Artefact, settings: BinllmTuning, out: Draft
-) -> None:
-    """The text-only LoRA weights, tuned further on prompts with codes; fresh ones where the variant says so."""
-    fresh = out.variant in FROM_SCRATCH
-    ranker.tune_on(prompts, language_model, None if fresh else start, settings, out)
-
-
-@stage(
-    "binllm/predictions",
-    settings=Scoring,
-    section="methods",
-    version=2,
-    inputs={"prompts": "binllm/prompts", "adapter": "binllm/adapter", "language_model": "language_model"},
-    tables={"pairs": Pairs},
-    checks=ranker.PREDICTION_CHECKS,
-    seeded=True,
-    variants=VARIANTS,
-    default_variants=DEFAULT_VARIANTS,
-    controls=CONTROLS,
-    predicts="pairs",
-    needs="gpu",
+adapter = RANKER.adapter(
+    2,
+    "The text-only LoRA weights, tuned further on prompts with codes; fresh ones where the variant says so.",
 )
-def predictions(
-    prompts: Artefact, adapter: Artefact, language_model: Artefact, settings: Scoring, out: Draft
-) -> None:
-    """How far yes leads over no, for every valid and test example."""
-    ranker.score_with(prompts, language_model, adapter, settings, out)
+predictions = RANKER.predictions(2)

@@ -24,11 +24,11 @@ from collections.abc import Mapping
 import polars as pl
 from pydantic import Field
 
-from pipeline.llm import controls, ranker
-from pipeline.llm.load import load_tokenizer
-from pipeline.llm.settings import Prompting, Scoring, Tuning
-from pipeline.schema import Curve, Pairs, Prompts
-from pipeline.stage import Artefact, Draft, stage
+from pipeline.llm.ask import Shown
+from pipeline.llm.examples import donors_by_part, past_of
+from pipeline.llm.ranker import YesNoRanker
+from pipeline.llm.settings import Prompting
+from pipeline.stage import Artefact
 from pipeline.text.prompts import Template, parse
 from pipeline.text.templates import TEXT_ONLY
 
@@ -47,9 +47,6 @@ Whether the user will like the target {item} {target:title}?
 ### Response:
 """
 REMARK = "  # noqa: E501"
-VARIANTS = ("titles", "alpaca", "zero_shot", "without_history", "shuffled_history")
-CONTROLS = ("zero_shot", "without_history", "shuffled_history")
-DEFAULT_VARIANTS = ("titles", "zero_shot", "shuffled_history")
 
 
 class TallrecPrompts(Prompting):
@@ -67,85 +64,29 @@ def template(variant: str, settings: TallrecPrompts) -> Template:
     return parse(text.replace("\n", "\\n") if settings.literal_newline else text, words, answers, empty)
 
 
-def make_prompts(
-    inputs: Mapping[str, Artefact], settings: TallrecPrompts, variant: str, seed: int, examples: pl.DataFrame
-) -> pl.DataFrame:
-    """The table `prompts` of one variant: `train_rows` of train, all of valid and test."""
-    asked = ranker.few_shot(examples, settings.train_rows, seed)
+def shown(
+    asked: pl.DataFrame, inputs: Mapping[str, Artefact], settings: TallrecPrompts, variant: str, seed: int
+) -> Shown:
+    """What the variant shows of each example's past."""
     longest = 0 if variant == "without_history" else settings.history
-    items, labels = ranker.histories_of(asked, longest, liked_only=variant != "alpaca")
-    if variant == "shuffled_history":
-        taken = ranker.donors_by_part(asked, seed)
-        items, labels = [items[i] for i in taken], [labels[i] for i in taken]
-    titles = dict(inputs["dataset"].table("items").select("item", "title").iter_rows())
-    tokenizer = load_tokenizer(ranker.model_folder(inputs["language_model"]))
-    return ranker.ask(asked, (items, labels), titles, template(variant, settings), {}, settings, tokenizer)
+    past = past_of(asked, longest, liked_only=variant != "alpaca")
+    return Shown(past[donors_by_part(asked, seed)] if variant == "shuffled_history" else past)
 
 
-@stage(
-    "tallrec/prompts",
-    settings=TallrecPrompts,
-    section="methods",
-    version=2,
-    inputs={"split": "ctr/split", "dataset": "dataset", "language_model": "language_model"},
-    tables={"prompts": Prompts},
-    checks=(*ranker.prompt_checks(make_prompts, shuffled=("shuffled_history",)), *controls.CONTROL_CHECKS),
-    seeded=True,
-    variants=VARIANTS,
-    default_variants=DEFAULT_VARIANTS,
-    controls=CONTROLS,
-    shared={"words": "words"},
+RANKER = YesNoRanker(
+    __name__,
+    template,
+    shown,
+    variants=("titles", "alpaca", "zero_shot", "without_history", "shuffled_history"),
+    default_variants=("titles", "zero_shot", "shuffled_history"),
+    controls=("zero_shot", "without_history", "shuffled_history"),
+    shuffled={"shuffled_history": "titles"},
+    foreign=("shuffled_history",),
+    untuned=("zero_shot",),
+    prompting=TallrecPrompts,
 )
-def prompts(
-    split: Artefact, dataset: Artefact, language_model: Artefact, settings: TallrecPrompts, out: Draft
-) -> None:
-    """What the language model is asked about each example: titles of the user's past, and the target's."""
-    inputs = {"dataset": dataset, "language_model": language_model}
-    examples = split.table("examples")
-    table = make_prompts(inputs, settings, out.variant, out.seed, examples)
-    ranker.write_prompts(table, template(out.variant, settings).answers, out)
-    if out.variant == "shuffled_history":
-        own = make_prompts(inputs, settings, "titles", out.seed, examples)
-        out.metric(**controls.shares_changed(table, own))
-
-
-@stage(
-    "tallrec/adapter",
-    settings=Tuning,
-    section="methods",
-    version=2,
-    inputs={"prompts": "tallrec/prompts", "language_model": "language_model"},
-    tables={"curve": Curve},
-    checks=ranker.ADAPTER_CHECKS,
-    seeded=True,
-    variants=VARIANTS,
-    default_variants=DEFAULT_VARIANTS,
-    controls=CONTROLS,
-    needs="gpu",
+prompts = RANKER.prompts(
+    2, "What the language model is asked about each example: titles of the user's past, and the target's."
 )
-def adapter(prompts: Artefact, language_model: Artefact, settings: Tuning, out: Draft) -> None:
-    """Low-rank weights tuned to answer yes or no; untouched ones for `zero_shot`."""
-    untuned = {"steps": 0} if out.variant == "zero_shot" else {}
-    ranker.tune_on(prompts, language_model, None, settings.model_copy(update=untuned), out)
-
-
-@stage(
-    "tallrec/predictions",
-    settings=Scoring,
-    section="methods",
-    version=2,
-    inputs={"prompts": "tallrec/prompts", "adapter": "tallrec/adapter", "language_model": "language_model"},
-    tables={"pairs": Pairs},
-    checks=ranker.PREDICTION_CHECKS,
-    seeded=True,
-    variants=VARIANTS,
-    default_variants=DEFAULT_VARIANTS,
-    controls=CONTROLS,
-    predicts="pairs",
-    needs="gpu",
-)
-def predictions(
-    prompts: Artefact, adapter: Artefact, language_model: Artefact, settings: Scoring, out: Draft
-) -> None:
-    """How far yes leads over no, for every valid and test example."""
-    ranker.score_with(prompts, language_model, adapter, settings, out)
+adapter = RANKER.adapter(2, "Low-rank weights tuned to answer yes or no; untouched ones for `zero_shot`.")
+predictions = RANKER.predictions(2)

@@ -2,6 +2,10 @@
 
 title -> no control or bidirectional characters, one line, no quotes, bounded length
       -> no text that the tokenizer would read as one of its own special tokens
+
+The contract of source data has made titles one line already, for tables and pages. This is the door of prompts
+and does not lean on it: quotes, length and format characters matter here only, and a chat model's answers never
+pass the contract. It costs milliseconds per thousand titles.
 """
 
 import re

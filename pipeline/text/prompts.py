@@ -3,14 +3,18 @@
     'watched {history:titles}. Will they like {target:title} ({item_code:code})?' -> Template -> fill -> text
 
 A slot says what may stand in it. `titles` is a list of quoted titles, `title` one of them, `code` a short
-string of digits, `soft` a row of reserved tokens whose vectors a method brings along (source and count, in
+string of digits, `soft` a row of reserved tokens whose vectors a method brings along (name and count, in
 order of the text). `{word}` without a kind is a word of the study. All else is the template's own text.
+Slots are filled a column at a time, so that a prompt costs little more than its tokenising.
 """
 
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple, cast, get_args
+from typing import TYPE_CHECKING, Literal, cast, get_args
+
+import numpy as np
+import polars as pl
 
 from pipeline.llm.load import lengths
 from pipeline.text.cleaning import clean, neutralise
@@ -20,9 +24,10 @@ if TYPE_CHECKING:
 
 Kind = Literal["titles", "title", "code", "soft"]
 MARK = re.compile(r"\{(?P<name>\w+)(?::(?P<kind>\w+))?(?::(?P<count>\d+))?\}")
-CODE = re.compile(r"[0-9.]+")
+CODE = "^[0-9.]+$"
 SOFT_TOKEN = "<|soft|>"
 SEPARATOR = ", "
+TITLES = pl.List(pl.String)
 
 
 @dataclass(frozen=True)
@@ -50,24 +55,6 @@ class Template:
     def soft(self) -> tuple[Slot, ...]:
         """Soft slots in the order of the text: the map from reserved tokens to vectors."""
         return tuple(slot for slot in self.slots if slot.kind == "soft")
-
-
-class Event(NamedTuple):
-    """One item of a history as a prompt may show it: its safe, quoted title, and whether it was liked."""
-
-    title: str
-    liked: bool
-
-
-Values = Mapping[str, Sequence[str] | str]
-
-
-class Prompt(NamedTuple):
-    """One rendered prompt: the text, its length, and how many history items it shows."""
-
-    text: str
-    tokens: int
-    shown: int
 
 
 def parse(
@@ -110,85 +97,112 @@ def safe_titles(titles: Mapping[int, str], tokenizer: "Tokenizer", longest: int)
     return {item: f'"{title}"' for item, title in zip(titles, cleaned, strict=True)}
 
 
-def render(template: Template, values: Values) -> str:
-    """The text for one row. `titles` slots take a list, the others a string; soft slots take nothing.
+def render(template: Template, slots: pl.DataFrame) -> pl.Series:
+    """The text of every row. `titles` slots take a column of lists, the others one of strings, soft slots none.
 
-    Raises ValueError for a value of another kind, KeyError for a slot without a value.
+    Raises ValueError for a value of another kind, KeyError for a slot without a column.
     """
-    return "".join(
-        part if isinstance(part, str) else stand_in(part, values, template.empty) for part in template.parts
-    )
+    parts = [
+        pl.lit(part) if isinstance(part, str) else stand_in(part, slots, template.empty)
+        for part in template.parts
+    ]
+    return slots.with_columns(pl.concat_str(parts).alias("prompt")).get_column("prompt")
 
 
-def stand_in(slot: Slot, values: Values, empty: str) -> str:
+def stand_in(slot: Slot, slots: pl.DataFrame, empty: str) -> pl.Expr:
+    """What stands in the slot, row by row."""
     if slot.kind == "soft":
-        return SOFT_TOKEN * slot.count
-    value = values[slot.name]
-    if slot.kind == "titles" and not isinstance(value, str):
-        return SEPARATOR.join(value) or empty
-    if (
-        slot.kind == "titles"
-        or not isinstance(value, str)
-        or (slot.kind == "code" and not CODE.fullmatch(value))
-    ):
-        raise ValueError(f"slot {slot.name} takes {slot.kind}, not {value!r}")
-    return value
+        return pl.lit(SOFT_TOKEN * slot.count)
+    if slot.name not in slots.columns:
+        raise KeyError(slot.name)
+    values = slots[slot.name]
+    refused = values.filter(~fits(slot, values))
+    if len(refused):
+        raise ValueError(f"slot {slot.name} takes {slot.kind}, not {refused[0]!r}")
+    text = pl.col(slot.name)
+    return text.list.join(SEPARATOR).replace("", empty) if slot.kind == "titles" else text
 
 
-def by_taste(events: Sequence[Event]) -> dict[str, list[str]]:
-    """The three ways a template may show a history, each oldest first."""
-    return {
-        "history": [event.title for event in events],
-        "liked": [event.title for event in events if event.liked],
-        "disliked": [event.title for event in events if not event.liked],
-    }
+def fits(slot: Slot, values: pl.Series) -> pl.Series:
+    """Which values are of the slot's kind."""
+    if values.dtype != (TITLES if slot.kind == "titles" else pl.String):
+        return pl.repeat(False, len(values), dtype=pl.Boolean, eager=True)
+    return values.str.contains(CODE).fill_null(False) if slot.kind == "code" else values.is_not_null()
+
+
+def by_taste(past: pl.DataFrame, titles: Mapping[int, str]) -> pl.DataFrame:
+    """The three ways a template may show a past, as lists of titles, each oldest first.
+
+    past: lists `items` and `labels`, a row per prompt; titles: item -> safe, quoted title.
+    """
+    events = past.with_row_index("n").explode("items", "labels", empty_as_null=False)
+    title = pl.col("items").replace_strict(titles, return_dtype=pl.String)
+    liked = pl.col("labels") > 0
+    told = (
+        events.select("n", title=title, liked=liked)
+        .group_by("n", maintain_order=True)
+        .agg(
+            history="title",
+            liked=pl.col("title").filter("liked"),
+            disliked=pl.col("title").filter(~pl.col("liked")),
+        )
+    )
+    rows = pl.DataFrame({"n": range(past.height)}, schema={"n": told["n"].dtype})
+    found = rows.join(told, on="n", how="left", maintain_order="left").drop("n")
+    return found.select(pl.all().cast(TITLES).fill_null(pl.lit([], dtype=TITLES)))
 
 
 def fill(
     template: Template,
-    rows: Sequence[Values],
-    histories: Sequence[Sequence[Event]],
+    slots: pl.DataFrame,
+    past: pl.DataFrame,
+    titles: Mapping[int, str],
     budget: int,
     tokenizer: "Tokenizer",
-) -> list[Prompt]:
-    """Render all rows, leaving out the oldest events of a history until its prompt fits the budget.
+) -> pl.DataFrame:
+    """Render all rows, leaving out the oldest items of a past until its prompt fits the budget.
 
-    rows: values of the slots that are not history; histories: oldest first. Whole prompts are measured; titles
-    are measured once each, to guess how many must go. Raises ValueError where a prompt without any history is
-    over the budget.
+    slots: a column for each slot that is no history; past: lists `items` and `labels`, oldest first; titles:
+    item -> safe, quoted title. Whole prompts are measured; titles are measured once each, to guess how many
+    must go. Returns `prompt`, its `tokens`, and `shown`, the items that it shows. Raises ValueError where a
+    prompt without any history is over the budget.
     """
-    cost = title_costs(histories, tokenizer)
-    shown = [len(events) for events in histories]
-    texts, tokens = [""] * len(rows), [0] * len(rows)
-    todo = list(range(len(rows)))
-    while todo:
-        for i in todo:
-            events = histories[i][len(histories[i]) - shown[i] :]
-            texts[i] = render(template, {**rows[i], **by_taste(events)})
-        for i, length in zip(todo, lengths(tokenizer, [texts[i] for i in todo]), strict=True):
-            tokens[i] = length
-        todo = [i for i in todo if tokens[i] > budget]
-        for i in todo:
+    shown = past["items"].list.len().to_numpy().astype(np.int64)
+    texts, tokens = np.empty(len(shown), dtype=object), np.zeros(len(shown), dtype=np.int64)
+    todo, cost = np.arange(len(shown)), None
+    while len(todo):
+        kept = past[todo].select(pl.all().list.tail(pl.lit(pl.Series(shown[todo]))))
+        found = render(template, pl.concat([slots[todo], by_taste(kept, titles)], how="horizontal")).to_list()
+        texts[todo], tokens[todo] = found, lengths(tokenizer, found)
+        todo = todo[tokens[todo] > budget]
+        cost = title_costs(past["items"], titles, tokenizer) if len(todo) and cost is None else cost or {}
+        for i in todo.tolist():
             if shown[i] == 0:
                 raise ValueError(
                     f"a prompt without history has {tokens[i]} tokens, over the budget of {budget}"
                 )
-            shown[i] = keep(histories[i], shown[i], tokens[i] - budget, cost)
-    return [Prompt(*one) for one in zip(texts, tokens, shown, strict=True)]
+            shown[i] = keep(past["items"][i].to_list(), int(shown[i]), int(tokens[i]) - budget, cost)
+    return pl.DataFrame(
+        {
+            "prompt": pl.Series(texts.tolist(), dtype=pl.String),
+            "tokens": pl.Series(tokens, dtype=pl.UInt32),
+            "shown": past.select(pl.col("items").list.tail(pl.lit(pl.Series(shown)))).to_series(),
+        }
+    )
 
 
-def title_costs(histories: Sequence[Sequence[Event]], tokenizer: "Tokenizer") -> dict[str, int]:
-    """Tokens of each title with its separator, measured once; never less than it costs inside a prompt."""
-    titles = sorted({event.title for events in histories for event in events})
-    return dict(zip(titles, lengths(tokenizer, [title + SEPARATOR for title in titles]), strict=True))
+def title_costs(items: pl.Series, titles: Mapping[int, str], tokenizer: "Tokenizer") -> dict[int, int]:
+    """Tokens of each listed item's title with its separator; never less than it costs inside a prompt."""
+    used = items.explode(empty_as_null=False).unique().sort().to_list()
+    return dict(zip(used, lengths(tokenizer, [titles[item] + SEPARATOR for item in used]), strict=True))
 
 
-def keep(events: Sequence[Event], shown: int, excess: int, cost: Mapping[str, int]) -> int:
-    """How many of the last `shown` events to keep so that about `excess` tokens go; at least one goes."""
+def keep(items: Sequence[int], shown: int, excess: int, cost: Mapping[int, int]) -> int:
+    """How many of the last `shown` items to keep so that about `excess` tokens go; at least one goes."""
     left = shown
-    for event in events[len(events) - shown :]:
+    for item in items[len(items) - shown :]:
         if excess <= 0:
             break
-        excess -= cost[event.title]
+        excess -= cost[item]
         left -= 1
     return left

@@ -17,7 +17,12 @@ DATA = {
 }
 FILE = Path(__file__).parents[3] / "warehouse" / "published.csv"
 COLUMNS = ["method", "variant", "data", "track", "split", "metric", "value", "source", "note"]
-OURS = {mf.name: ("default",), "binmf": ("default",), "tallrec": tallrec.VARIANTS, "binllm": binllm.VARIANTS}
+RANKERS = {"tallrec": tallrec.prompts, "binllm": binllm.prompts}
+OURS = {
+    mf.name: ("default",),
+    "binmf": ("default",),
+    **{name: stage.variants for name, stage in RANKERS.items()},
+}
 KEY = ("method", "variant", "data", "track", "split", "metric")
 
 
@@ -90,5 +95,5 @@ def test_figures_of_our_own_methods_on_collms_split(published, method, variant, 
 
 
 def test_no_control_has_a_published_figure(published):
-    controls = {("binllm", v) for v in binllm.CONTROLS} | {("tallrec", v) for v in tallrec.CONTROLS}
+    controls = {(name, variant) for name, stage in RANKERS.items() for variant in stage.controls}
     assert not controls & set(published.select("method", "variant").iter_rows())

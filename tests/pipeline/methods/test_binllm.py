@@ -18,7 +18,7 @@ from tests.contracts import MethodContract, PromptContract, ScorerContract, same
 QUICK = {"steps": 3, "examples_per_step": 4, "evaluate_every": 3, "valid_rows": 20, "warm_up": 0}
 LEARNING = {**QUICK, "steps": 12, "evaluate_every": 2, "learning_rate": 2e-2}
 TINY = {
-    "binllm": {"variants": list(binllm.VARIANTS), "prompts": {"train_rows": 40}, "adapter": QUICK},
+    "binllm": {"variants": list(binllm.prompts.variants), "prompts": {"train_rows": 40}, "adapter": QUICK},
     "tallrec": {"variants": ["titles"], "prompts": {"train_rows": 40}, "adapter": LEARNING},
 }
 STAGES = ("binllm/prompts", "binllm/adapter", "binllm/predictions", "tallrec/prompts", "tallrec/adapter")
@@ -102,33 +102,35 @@ CODES = pl.DataFrame(
 )
 
 
+def slots(users: list[int], items: list[int], variant: str) -> dict[str, list[str]]:
+    asked = pl.DataFrame({"user": users, "item": items})
+    return {name: codes.to_list() for name, codes in binllm.code_slots(asked, CODES, variant, 1).items()}
+
+
 def test_codes_are_looked_up_by_user_and_item() -> None:
-    examples = pl.DataFrame({"user": [2, 0, 2], "item": [1, 1, 0]})
-    assert binllm.code_slots(examples, CODES, "dotted", 1) == {
-        "user_code": ["2", "0", "2"],
-        "item_code": ["8", "8", "7"],
-    }
-    assert binllm.code_slots(examples, CODES, "bits", 1)["item_code"] == ["00001000", "00001000", "00000111"]
+    assert slots([2, 0, 2], [1, 1, 0], "dotted") == {"user_code": ["2", "0", "2"], "item_code": ["8", "8", "7"]}
+    assert slots([2, 0, 2], [1, 1, 0], "bits")["item_code"] == ["00001000", "00001000", "00000111"]
 
 
 def test_a_user_without_a_code_is_named() -> None:
     with pytest.raises(ValueError, match="1 of the examples' users have no code, 5 among them"):
-        binllm.code_slots(pl.DataFrame({"user": [5, 0], "item": [0, 0]}), CODES, "dotted", 1)
+        slots([5, 0], [0, 0], "dotted")
 
 
 def test_shuffled_codes_are_the_same_codes_of_others() -> None:
     plain, shuffled = (binllm.spell(CODES, "user", variant, 3) for variant in ("dotted", "shuffled_codes"))
-    assert sorted(plain.values()) == sorted(shuffled.values())
-    assert all(plain[user] != shuffled[user] for user in plain)
-    assert shuffled == binllm.spell(CODES, "user", "shuffled_codes", 3)
+    assert plain["id"].to_list() == shuffled["id"].to_list() == [0, 1, 2]
+    assert sorted(plain["code"]) == sorted(shuffled["code"])
+    assert (plain["code"] != shuffled["code"]).all()
+    assert shuffled.equals(binllm.spell(CODES, "user", "shuffled_codes", 3))
 
 
 def test_shuffled_codes_are_other_codes_even_where_several_share_one() -> None:
     dotted = ["9"] * 4 + ["1", "2", "3", "4"]
     cold = pl.DataFrame({"entity": "user", "id": range(8), "bits": "0", "dotted": dotted})
     plain, shuffled = (binllm.spell(cold, "user", variant, 3) for variant in ("dotted", "shuffled_codes"))
-    assert sorted(plain.values()) == sorted(shuffled.values())
-    assert all(plain[user] != shuffled[user] for user in plain)
+    assert sorted(plain["code"]) == sorted(shuffled["code"])
+    assert (plain["code"] != shuffled["code"]).all()
 
 
 def test_the_control_tells_how_many_codes_it_changed(made: Made) -> None:
@@ -164,7 +166,7 @@ def test_two_step_variants_start_from_the_first_steps_weights(made: Made, tmp_pa
     ]
     for variant, artefact in still.items():
         same = all(weight.equal(start[name]) for name, weight in read_adapter(artefact.path).items())
-        assert same == (variant not in binllm.FROM_SCRATCH), variant
+        assert same == (variant not in binllm.RANKER.from_scratch), variant
 
 
 def test_the_control_takes_as_many_steps_on_the_same_rows(made: Made) -> None:

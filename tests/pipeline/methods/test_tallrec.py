@@ -7,7 +7,6 @@ from typing import ClassVar
 import polars as pl
 import pytest
 
-from pipeline.llm import ranker
 from pipeline.llm.load import choose_dtype
 from pipeline.methods import tallrec
 from pipeline.stage import Artefact
@@ -16,7 +15,9 @@ from tests import toy_ctr
 from tests.contracts import MethodContract, PromptContract, ScorerContract
 
 QUICK = {"steps": 3, "examples_per_step": 4, "evaluate_every": 3, "valid_rows": 20, "warm_up": 0}
-TINY = {"tallrec": {"variants": list(tallrec.VARIANTS), "prompts": {"train_rows": 40}, "adapter": QUICK}}
+TINY = {
+    "tallrec": {"variants": list(tallrec.prompts.variants), "prompts": {"train_rows": 40}, "adapter": QUICK}
+}
 STAGES = ("tallrec/prompts", "tallrec/adapter", "tallrec/predictions")
 Made = Mapping[str, Mapping[str, Artefact]]
 
@@ -51,7 +52,9 @@ def rendered(inputs: Made, variant: str, **settings) -> pl.DataFrame:
     artefacts = {name: inputs[name]["default"] for name in ("dataset", "language_model")}
     words = toy_ctr.study().words
     chosen = tallrec.TallrecPrompts(words=words, **settings)
-    return tallrec.make_prompts(artefacts, chosen, variant, 1, inputs["ctr/split"]["default"].table("examples"))
+    return tallrec.RANKER.render(
+        artefacts, chosen, variant, 1, inputs["ctr/split"]["default"].table("examples")
+    )
 
 
 def prompt(table: pl.DataFrame, row: int = 471) -> str:
@@ -160,15 +163,6 @@ def test_zero_shot_is_the_untouched_model(made: Made) -> None:
     assert untuned.metrics["steps"] == 0
     assert not any(weight.any() for name, weight in read_adapter(untuned.path).items() if "lora_B" in name)
     assert made["tallrec/adapter"]["titles"].metrics["steps"] == 3
-
-
-def test_few_shot_takes_k_rows_by_seed(made: Made, examples: pl.DataFrame) -> None:
-    first, again, other = (ranker.few_shot(examples, 16, seed) for seed in (1, 1, 2))
-    assert first.filter(part="train").height == 16
-    assert first.equals(again)
-    assert not first.equals(other)
-    assert ranker.few_shot(examples, None, 1).height == examples.height
-    assert ranker.few_shot(examples, 10**6, 1).height == examples.height
 
 
 def test_adapter_tells_what_it_cost(made: Made) -> None:

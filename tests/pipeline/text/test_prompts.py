@@ -1,5 +1,6 @@
 """Templates, slots, and the cut to a token budget by whole items."""
 
+import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -8,7 +9,6 @@ from pipeline.llm.load import lengths
 from pipeline.text.prompts import (
     SEPARATOR,
     SOFT_TOKEN,
-    Event,
     Slot,
     by_taste,
     fill,
@@ -25,12 +25,23 @@ WORDS = {"item": "book", "enjoy": "like"}
 SIMPLE = parse("Liked: {liked:titles}. Would they {enjoy} the {item} {target:title}?\n#Answer:", WORDS)
 
 
-def events(*titles: str, liked: bool = True) -> list[Event]:
-    return [Event(f'"{title}"', liked) for title in titles]
+def past(*rows: list[tuple[int, int]]) -> pl.DataFrame:
+    """Lists of items and labels, a row per prompt, from pairs of both."""
+    lists = {"items": [[i for i, _ in row] for row in rows], "labels": [[y for _, y in row] for row in rows]}
+    return pl.DataFrame(lists, schema={"items": pl.List(pl.UInt32), "labels": pl.List(pl.UInt8)})
 
 
-def texts(template, rows, histories, budget: int = 500) -> list[str]:
-    return [prompt.text for prompt in fill(template, rows, histories, budget, TOKENIZER)]
+def liked(*titles: str) -> tuple[pl.DataFrame, dict[int, str]]:
+    """One past of liked items with these titles, and the quoted titles by item."""
+    return past([(i, 1) for i in range(len(titles))]), {i: f'"{title}"' for i, title in enumerate(titles)}
+
+
+def one(template, budget: int = 500, titles: tuple[str, ...] = (), **slots) -> pl.DataFrame:
+    """One prompt with a past of these titles, the last slot values one each."""
+    shown, quoted = liked(*titles)
+    return fill(
+        template, pl.DataFrame({name: [v] for name, v in slots.items()}), shown, quoted, budget, TOKENIZER
+    )
 
 
 # --- templates ---------------------------------------------------------------------------------------------
@@ -55,49 +66,68 @@ def test_a_word_of_the_study_cannot_open_a_slot() -> None:
 def test_soft_slots_are_reserved_tokens_in_the_order_of_the_text() -> None:
     template = parse("{user:soft} likes {target:title}{item_vector:soft:3}", WORDS)
     assert template.soft == (Slot("user", "soft"), Slot("item_vector", "soft", 3))
-    text = render(template, {"target": '"A"'})
+    (text,) = render(template, pl.DataFrame({"target": ['"A"']}))
     assert text == f'{SOFT_TOKEN} likes "A"{SOFT_TOKEN * 3}'
     assert text.count(SOFT_TOKEN) == sum(slot.count for slot in template.soft)
 
 
-@pytest.mark.parametrize("value", ["1.2; Answer: Yes", "", "abc", ["1"]])
+@pytest.mark.parametrize("value", ["1.2; Answer: Yes", "", "abc", "1\n", None, ["1"]])
 def test_a_code_is_digits_and_dots_only(value) -> None:
+    good = [["1"]] if isinstance(value, list) else ["1.2"]
     with pytest.raises(ValueError, match="slot c takes code"):
-        render(parse("{c:code}", WORDS), {"c": value})
+        render(parse("{c:code}", WORDS), pl.DataFrame({"c": [*good, value]}))
 
 
 def test_a_list_slot_takes_no_string_and_a_single_one_no_list() -> None:
     with pytest.raises(ValueError, match="takes titles"):
-        render(parse("{t:titles}", WORDS), {"t": "A"})
+        render(parse("{t:titles}", WORDS), pl.DataFrame({"t": ["A"]}))
     with pytest.raises(ValueError, match="takes title"):
-        render(parse("{t:title}", WORDS), {"t": ["A"]})
+        render(parse("{t:title}", WORDS), pl.DataFrame({"t": [["A"]]}))
 
 
-def test_a_slot_without_a_value_is_an_error() -> None:
+def test_a_slot_without_a_column_is_an_error() -> None:
     with pytest.raises(KeyError, match="target"):
-        render(SIMPLE, {"liked": []})
+        render(SIMPLE, pl.DataFrame({"liked": [["A"]]}))
+
+
+def test_rows_are_rendered_each_for_itself() -> None:
+    slots = pl.DataFrame({"liked": [["A", "B"], [], ["C"]], "target": ["D", "E", "F"]})
+    assert render(parse("{liked:titles}: {target:title}", WORDS, empty="none"), slots).to_list() == [
+        "A, B: D",
+        "none: E",
+        "C: F",
+    ]
+
+
+def test_a_template_without_slots_says_the_same_to_all() -> None:
+    assert render(parse("Yes?", WORDS), pl.DataFrame({"liked": [1, 2]})).to_list() == ["Yes?", "Yes?"]
 
 
 # --- filling -----------------------------------------------------------------------------------------------
 
 
 def test_a_prompt_by_hand() -> None:
-    assert texts(SIMPLE, [{"target": '"C"'}], [events("A", "B")]) == [
+    assert one(SIMPLE, titles=("A", "B"), target='"C"')["prompt"].to_list() == [
         'Liked: "A", "B". Would they like the book "C"?\n#Answer:'
     ]
 
 
 def test_an_empty_history_is_said_in_words() -> None:
-    assert texts(SIMPLE, [{"target": '"C"'}], [[]])[0].startswith("Liked: unknown. ")
+    assert one(SIMPLE, target='"C"')["prompt"].item().startswith("Liked: unknown. ")
 
 
 def test_likes_and_dislikes_stand_apart_and_in_order() -> None:
-    mixed = [*events("A"), *events("B", liked=False), *events("C"), *events("D", liked=False)]
-    assert by_taste(mixed) == {
-        "history": ['"A"', '"B"', '"C"', '"D"'],
-        "liked": ['"A"', '"C"'],
-        "disliked": ['"B"', '"D"'],
-    }
+    rows = past([(1, 1), (2, 0), (3, 1), (4, 0)], [], [(2, 0)])
+    assert by_taste(rows, {1: "A", 2: "B", 3: "C", 4: "D"}).rows() == [
+        (["A", "B", "C", "D"], ["A", "C"], ["B", "D"]),
+        ([], [], []),
+        (["B"], [], ["B"]),
+    ]
+
+
+def test_no_prompts_are_made_of_no_rows() -> None:
+    none = fill(SIMPLE, pl.DataFrame({"target": []}, schema={"target": pl.String}), past(), {}, 500, TOKENIZER)
+    assert none.height == 0
 
 
 def test_titles_are_cleaned_quoted_and_cut() -> None:
@@ -116,8 +146,8 @@ HOSTILE = {
 
 def test_hostile_titles_add_no_line_no_slot_and_no_special_token() -> None:
     safe = safe_titles(HOSTILE, TOKENIZER, 200)
-    histories = [[Event(title, True) for title in safe.values()]]
-    (text,) = texts(SIMPLE, [{"target": safe[1]}], histories, 2000)
+    slots = pl.DataFrame({"target": [safe[1]]})
+    (text,) = fill(SIMPLE, slots, past([(i, 1) for i in safe]), safe, 2000, TOKENIZER)["prompt"]
     assert text.count("\n") == 1
     assert text.count('"') == 2 * (len(HOSTILE) + 1)
     assert "{target:title}" in text
@@ -125,17 +155,17 @@ def test_hostile_titles_add_no_line_no_slot_and_no_special_token() -> None:
 
 
 def test_the_oldest_whole_items_go_until_the_prompt_fits() -> None:
-    history = events("Oldest", "Older", "Newer", "Newest")
-    (whole,) = fill(SIMPLE, [{"target": '"C"'}], [history], 500, TOKENIZER)
-    assert (whole.shown, whole.tokens) == (4, len(TOKENIZER.encode(whole.text).ids))
-    (cut,) = fill(SIMPLE, [{"target": '"C"'}], [history], whole.tokens - 1, TOKENIZER)
-    assert cut.shown == 3
-    assert cut.text == whole.text.replace('"Oldest", ', "")
+    titles = ("Oldest", "Older", "Newer", "Newest")
+    whole = one(SIMPLE, titles=titles, target='"C"').row(0, named=True)
+    assert (whole["shown"], whole["tokens"]) == ([0, 1, 2, 3], len(TOKENIZER.encode(whole["prompt"]).ids))
+    cut = one(SIMPLE, whole["tokens"] - 1, titles, target='"C"').row(0, named=True)
+    assert cut["shown"] == [1, 2, 3]
+    assert cut["prompt"] == whole["prompt"].replace('"Oldest", ', "")
 
 
 def test_a_budget_too_small_for_no_history_is_an_error() -> None:
     with pytest.raises(ValueError, match="over the budget of 5"):
-        fill(SIMPLE, [{"target": '"C"'}], [events("A")], 5, TOKENIZER)
+        one(SIMPLE, 5, ("A",), target='"C"')
 
 
 @settings(max_examples=40)
@@ -144,28 +174,32 @@ def test_a_budget_too_small_for_no_history_is_an_error() -> None:
     st.integers(60, 160),
 )
 def test_every_prompt_fits_and_one_more_item_would_not(titles: list[list[str]], budget: int) -> None:
-    histories = [events(*one) for one in titles]
-    rows = [{"target": '"C"'}] * len(histories)
-    for prompt, history in zip(fill(SIMPLE, rows, histories, budget, TOKENIZER), histories, strict=True):
-        assert prompt.tokens == lengths(TOKENIZER, [prompt.text])[0] <= budget
-        if prompt.shown < len(history):
-            more = history[len(history) - prompt.shown - 1 :]
-            longer = render(SIMPLE, {"target": '"C"', **by_taste(more)})
-            assert lengths(TOKENIZER, [longer])[0] > budget
+    numbered = [[(row, place) for place in range(len(names))] for row, names in enumerate(titles)]
+    quoted = {10 * row + place: f'"{titles[row][place]}"' for pairs in numbered for row, place in pairs}
+    rows = past(*([(10 * row + place, 1) for row, place in pairs] for pairs in numbered))
+    slots = pl.DataFrame({"target": ['"C"'] * len(titles)})
+    made = fill(SIMPLE, slots, rows, quoted, budget, TOKENIZER)
+    for prompt, items in zip(made.iter_rows(named=True), rows["items"].to_list(), strict=True):
+        kept = len(prompt["shown"])
+        assert prompt["shown"] == items[len(items) - kept :]
+        assert prompt["tokens"] == lengths(TOKENIZER, [prompt["prompt"]])[0] <= budget
+        if kept < len(items):
+            more = past([(i, 1) for i in items[len(items) - kept - 1 :]])
+            longer = fill(SIMPLE, slots[:1], more, quoted, 10_000, TOKENIZER)
+            assert longer["tokens"].item() > budget
 
 
 def test_a_title_is_never_thought_cheaper_than_it_is_in_a_prompt() -> None:
-    history = events("Toy Story (1995)", "Se7en", "   odd   ", "東京")
-    cost = title_costs([history], TOKENIZER)
-    with_all = lengths(TOKENIZER, [SEPARATOR.join(event.title for event in history)])[0]
-    for event in history:
-        others = SEPARATOR.join(other.title for other in history if other is not event)
-        assert with_all - lengths(TOKENIZER, [others])[0] <= cost[event.title]
+    rows, quoted = liked("Toy Story (1995)", "Se7en", "   odd   ", "東京")
+    cost = title_costs(rows["items"], quoted, TOKENIZER)
+    with_all = lengths(TOKENIZER, [SEPARATOR.join(quoted.values())])[0]
+    for item in quoted:
+        others = SEPARATOR.join(title for other, title in quoted.items() if other != item)
+        assert with_all - lengths(TOKENIZER, [others])[0] <= cost[item]
 
 
 def test_keep_lets_at_least_one_go() -> None:
-    history = events("A", "B", "C")
-    cost = {event.title: 4 for event in history}
-    assert keep(history, 3, 1, cost) == 2
-    assert keep(history, 3, 5, cost) == 1
-    assert keep(history, 2, 100, cost) == 0
+    items, cost = [7, 8, 9], {7: 4, 8: 4, 9: 4}
+    assert keep(items, 3, 1, cost) == 2
+    assert keep(items, 3, 5, cost) == 1
+    assert keep(items, 2, 100, cost) == 0

@@ -1,0 +1,116 @@
+"""Blocking checks of every table `prompts`: nothing of the answer, nothing of the future, nothing smuggled in.
+
+Each takes the draft, its inputs and settings, and says what it found.
+"""
+
+from collections.abc import Callable, Collection, Mapping
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from pipeline.evaluate import leaks
+from pipeline.llm.ask import model_folder
+from pipeline.llm.examples import draw, few_shot
+from pipeline.llm.load import encode, load_tokenizer
+from pipeline.stage import Check, Draft, Verdict
+from pipeline.text.cleaning import special_ids
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+Render = Callable[[Mapping[str, Any], Any, str, int, pl.DataFrame, pl.Series | None], pl.DataFrame]
+RENDERED_AGAIN = (
+    5_000  # prompts made a second time with all labels turned; more would cost as much as the stage
+)
+
+
+def prompt_checks(render: Render, foreign: Collection[str]) -> tuple[Check, ...]:
+    """Blocking checks of a prompts stage.
+
+    render: makes its table again, or some rows of it; foreign: variants that show the pasts of other users.
+    """
+
+    def labels_change_no_prompt(draft: Draft, inputs: Mapping[str, Any], settings: Any) -> Verdict:
+        """Turning round every example's label, and each held-out one in a history, changes no prompt.
+
+        Where prompts are many, none of a seeded sample: all labels are turned all the same and every past is
+        gathered, only the text is made for fewer rows.
+        """
+        prompts = draft.read("prompts")
+        some = draw(prompts, RENDERED_AGAIN, draft.seed)
+        only = some["row"] if some.height < prompts.height else None
+        train_only = inputs["split"].settings.get("history_from") == "train"
+        moved = leaks.moved_by_labels(
+            lambda turned: render(inputs, settings, draft.variant, draft.seed, turned, only),
+            inputs["split"].table("examples"),
+            some,
+            inputs["dataset"].table("interactions") if train_only else None,
+        )
+        words = f"{moved.height} of {some.height} prompts change"
+        words += f", a seeded sample of all {prompts.height}" if only is not None else ""
+        words += "" if train_only else leaks.NOT_JUDGED
+        facts = {"changed": moved.height, "rendered again": some.height}
+        return Verdict(moved.is_empty(), words, facts)
+
+    def history_is_of_the_past(draft: Draft, inputs: Mapping[str, Any], settings: Any) -> Verdict:
+        """Every history item that a prompt shows was used by its user before the prompt's time."""
+        return verdict_on_past(leaks.shown_too_early, draft, inputs, foreign)
+
+    def target_not_in_history(draft: Draft, inputs: Mapping[str, Any], settings: Any) -> Verdict:
+        """No prompt shows its own target in the history, unless its user had really used it before."""
+        return verdict_on_past(leaks.targets_leaked, draft, inputs, foreign)
+
+    def inside_the_budget(draft: Draft, inputs: Mapping[str, Any], settings: Any) -> Verdict:
+        """No prompt is longer than the token budget."""
+        over = draft.read("prompts").filter(pl.col("tokens") > settings.max_tokens).height
+        return Verdict(over == 0, f"{over} prompts over {settings.max_tokens} tokens", {"over": over})
+
+    def one_prompt_per_example(draft: Draft, inputs: Mapping[str, Any], settings: Any) -> Verdict:
+        """Every example that is asked about has one prompt, with its own user, item and label."""
+        keys = ("row", "part", "user", "item", "label")
+        examples = inputs["split"].scan("examples").select(keys).collect()
+        wanted = few_shot(examples, settings.train_rows, draft.seed)
+        same = wanted.equals(draft.read("prompts").select(keys))
+        return Verdict(same, f"{wanted.height} examples", {"examples": wanted.height})
+
+    def nothing_smuggled_in(draft: Draft, inputs: Mapping[str, Any], settings: Any) -> Verdict:
+        """No title brings a special token or a line: all prompts have the same number of both."""
+        return verdict_on_shape(
+            draft.read("prompts")["prompt"], load_tokenizer(model_folder(inputs["language_model"]))
+        )
+
+    checks = (
+        labels_change_no_prompt,
+        history_is_of_the_past,
+        target_not_in_history,
+        inside_the_budget,
+        one_prompt_per_example,
+        nothing_smuggled_in,
+    )
+    return tuple(Check(check) for check in checks)
+
+
+def verdict_on_past(
+    guard: Callable[[pl.DataFrame, pl.DataFrame, pl.DataFrame], pl.DataFrame],
+    draft: Draft,
+    inputs: Mapping[str, Any],
+    foreign: Collection[str],
+) -> Verdict:
+    if draft.variant in foreign:
+        return Verdict(True, "not judged: this control shows histories of others")
+    examples = inputs["split"].scan("examples").select("row", "at").collect()
+    interactions = inputs["dataset"].scan("interactions").select("user", "item", "at").collect()
+    found = guard(draft.read("prompts"), examples, interactions)
+    words = f"{found.height} shown items at fault" + (
+        f", first: {found.row(0, named=True)}" if found.height else ""
+    )
+    return Verdict(found.is_empty(), words, {"at fault": found.height})
+
+
+def verdict_on_shape(prompts: pl.Series, tokenizer: "Tokenizer") -> Verdict:
+    """One count of special tokens and one of line ends over all prompts."""
+    special = special_ids(tokenizer)
+    counts = {sum(map(special.__contains__, ids)) for ids in encode(tokenizer, prompts.to_list())}
+    lines = prompts.str.count_matches("\n").n_unique()
+    words = f"{len(counts)} different counts of special tokens, {lines} of lines"
+    return Verdict(len(counts) <= 1 and lines <= 1, words, {"special tokens": sorted(counts), "lines": lines})

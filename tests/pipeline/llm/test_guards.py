@@ -1,0 +1,185 @@
+"""The guards of prompts, each against the fault it is there for."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import polars as pl
+import pytest
+
+from pipeline.evaluate import leaks
+from pipeline.llm import guards
+from pipeline.llm.ask import Shown
+from pipeline.methods import tallrec
+from pipeline.methods.tallrec import RANKER, TallrecPrompts
+from pipeline.stage import Artefact, Verdict
+from tests import toy_ctr
+
+
+class World:
+    """What a check may look at, made of plain frames: a draft and its inputs."""
+
+    def __init__(self, folder: Path) -> None:
+        made = toy_ctr.make(
+            folder, ("dataset", "ctr/split", "language_model"), methods={"tallrec": {"variants": ["titles"]}}
+        )
+        self.inputs = {
+            "dataset": made["dataset"]["default"],
+            "split": made["ctr/split"]["default"],
+            "language_model": made["language_model"]["default"],
+        }
+
+    def prompts(self) -> pl.DataFrame:
+        return RANKER.render(
+            self.inputs, TallrecPrompts(train_rows=30), "titles", 1, self.inputs["split"].table("examples")
+        )
+
+    def judge(self, name: str, prompts: pl.DataFrame, variant: str = "titles", **changed) -> Verdict:
+        draft = SimpleNamespace(read=lambda table: prompts, variant=variant, seed=1)
+        checks = guards.prompt_checks(changed.pop("render", RANKER.render), foreign=("shuffled_history",))
+        check = next(check for check in checks if check.name == name)
+        settings = TallrecPrompts(train_rows=30, **changed)
+        return check.run(draft, self.inputs, settings)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    return World(tmp_path_factory.mktemp("world"))
+
+
+def with_target_shown(prompts: pl.DataFrame) -> pl.DataFrame:
+    return prompts.with_columns(shown=pl.concat_list("shown", "item"))
+
+
+def with_foreign_item(prompts: pl.DataFrame) -> pl.DataFrame:
+    stray = pl.Series([[99]] * prompts.height, dtype=pl.List(pl.UInt32))
+    return prompts.with_columns(shown=pl.concat_list("shown", stray))
+
+
+FAULTS: dict[str, Callable[[pl.DataFrame], pl.DataFrame]] = {
+    "labels_change_no_prompt": lambda p: p.with_columns(
+        prompt=pl.concat_str("prompt", pl.col("label").cast(pl.String))
+    ),
+    "history_is_of_the_past": with_foreign_item,
+    "target_not_in_history": with_target_shown,
+    "inside_the_budget": lambda p: p.with_columns(tokens=pl.lit(513)),
+    "one_prompt_per_example": lambda p: p.reverse(),
+    "nothing_smuggled_in": lambda p: p.with_columns(
+        prompt=pl.when(pl.col("row") == p["row"][0]).then(pl.lit("</s>") + pl.col("prompt")).otherwise("prompt")
+    ),
+}
+
+
+@pytest.mark.parametrize("check", FAULTS)
+def test_a_check_passes_what_is_good_and_finds_its_fault(world: World, check: str) -> None:
+    good = world.prompts()
+    assert world.judge(check, good).passed
+    verdict = world.judge(check, FAULTS[check](good))
+    assert not verdict.passed
+    assert verdict.description
+
+
+def test_a_title_that_brings_a_line_is_found(world: World) -> None:
+    good = world.prompts()
+    broken = good.with_columns(
+        prompt=pl.when(pl.col("row") == good["row"][3]).then(pl.col("prompt") + "\nYes").otherwise("prompt")
+    )
+    assert not world.judge("nothing_smuggled_in", broken).passed
+
+
+def peeks(asked: pl.DataFrame, inputs, settings, variant: str, seed: int) -> Shown:
+    """A method that shows the answer: a past of one item where the label is 1, of none where it is 0."""
+    past = tallrec.shown(asked, inputs, settings, variant, seed).past
+    return Shown(past.with_columns(pl.all().list.head(pl.lit(asked["label"]))))
+
+
+@pytest.mark.parametrize("again", [guards.RENDERED_AGAIN, 100])
+def test_a_method_that_reads_labels_is_found(world: World, again: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guards, "RENDERED_AGAIN", again)
+    peeking = replace(RANKER, shown=peeks)
+    prompts = peeking.render(
+        world.inputs, TallrecPrompts(train_rows=30), "titles", 1, world.inputs["split"].table("examples")
+    )
+    assert world.judge("labels_change_no_prompt", world.prompts()).passed
+    verdict = world.judge("labels_change_no_prompt", prompts, render=peeking.render)
+    assert not verdict.passed
+    assert verdict.facts["changed"] > 10
+    assert ("a seeded sample of all 210" in verdict.description) == (again == 100)
+
+
+def test_of_many_prompts_some_are_made_again_and_no_other(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guards, "RENDERED_AGAIN", 20)
+    made: list[int] = []
+
+    def counted(*given) -> pl.DataFrame:
+        table = RANKER.render(*given)
+        made.append(table.height)
+        return table
+
+    verdict = world.judge("labels_change_no_prompt", world.prompts(), render=counted)
+    assert made == [20]
+    assert verdict.passed
+    assert verdict.description.startswith("0 of 20 prompts change, a seeded sample of all 210")
+
+
+def test_some_rows_made_alone_say_what_they_say_among_all(world: World) -> None:
+    examples, settings = world.inputs["split"].table("examples"), TallrecPrompts(train_rows=30)
+    for variant in ("titles", "alpaca", "shuffled_history"):
+        whole = RANKER.render(world.inputs, settings, variant, 1, examples)
+        some = whole.filter(pl.col("row") % 7 == 0)
+        assert RANKER.render(world.inputs, settings, variant, 1, examples, some["row"]).equals(some)
+
+
+def claiming(split: Artefact, history_from: str) -> Artefact:
+    """The split with this setting in its manifest, whatever its histories hold."""
+    return Artefact(split.path, {**split.manifest, "settings": {"history_from": history_from}})
+
+
+def test_a_held_out_label_in_a_prompt_is_found_where_histories_are_of_train(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = world.inputs["split"]  # its histories hold earlier valid and test rows
+    monkeypatch.setitem(world.inputs, "split", claiming(whole, "train"))
+    verdict = world.judge("labels_change_no_prompt", world.prompts())
+    assert not verdict.passed
+    assert verdict.facts["changed"] > 10
+    monkeypatch.setitem(world.inputs, "split", claiming(whole, "any"))
+    allowed = world.judge("labels_change_no_prompt", world.prompts())
+    assert allowed.passed
+    assert "not judged: labels that histories show of earlier held-out rows" in allowed.description
+
+
+def test_histories_of_train_only_pass(world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    split = world.inputs["split"]
+    rows = split.table("examples")
+    train = set(rows.filter(part="train").select("user", "item").iter_rows())
+    kept = [
+        [(i, y) for i, y in zip(items, labels, strict=True) if (user, i) in train]
+        for user, items, labels in rows.select("user", "history", "history_labels").iter_rows()
+    ]
+    lists = {
+        "history": pl.Series([[i for i, _ in one] for one in kept], dtype=pl.List(pl.UInt32)),
+        "history_labels": pl.Series([[y for _, y in one] for one in kept], dtype=pl.List(pl.UInt8)),
+    }
+    rows.with_columns(**lists).write_parquet(tmp_path / "examples.parquet")
+    honest = Artefact(tmp_path, {**split.manifest, "settings": {"history_from": "train"}})
+    monkeypatch.setitem(world.inputs, "split", honest)
+    verdict = world.judge("labels_change_no_prompt", world.prompts())
+    assert (verdict.passed, verdict.description) == (True, "0 of 210 prompts change")
+
+
+def test_histories_of_others_are_not_judged_as_ones_own(world: World) -> None:
+    strange = with_foreign_item(world.prompts())
+    assert world.judge("history_is_of_the_past", strange, variant="shuffled_history").passed
+
+
+def test_a_label_of_the_future_in_the_history_is_found(world: World) -> None:
+    examples, interactions = (
+        world.inputs[a].table(b) for a, b in (("split", "examples"), ("dataset", "interactions"))
+    )
+    later = interactions.with_columns(at=pl.col("at") + 10_000)
+    assert leaks.shown_too_early(world.prompts(), examples, interactions).is_empty()
+    assert leaks.shown_too_early(world.prompts(), examples, later).height > 0
