@@ -211,6 +211,9 @@ def with_bands(points: Sequence[Any], name: str, axis: str) -> str:
                 at, [p.value for p in own], style, color=colour, lw=1.5, marker="o", ms=3, label=method
             )
         canvas.ax.set_xscale("symlog", linthresh=1)
+        groups = sorted({p.at for p in points if p.method == methods[0]}) if methods else []
+        canvas.ax.set_xticks(groups, [f"{at:.0f}" for at in groups])  # a decade has too few of its own
+        canvas.ax.minorticks_off()
         canvas.ax.set_xlabel(axis)
         canvas.ax.set_ylabel(WORDS["ndcg_10"])
         canvas.ax.set_ylim(bottom=0)
@@ -221,7 +224,7 @@ def with_bands(points: Sequence[Any], name: str, axis: str) -> str:
 def heat(shares: Mapping[tuple[str, str], float], name: str) -> str:
     """A square of shares in 0..1, each written in its cell."""
     names = list(dict.fromkeys(one for one, _ in shares))
-    side = max(2.2, 0.5 * len(names) + 1.1)
+    side = max(4.5, 0.5 * len(names) + 1.1)
     with panel(name, side, side) as canvas:
         table = [[shares[one, other] for other in names] for one in names]
         canvas.ax.pcolormesh(table, cmap="Blues", vmin=0, vmax=1, edgecolors="white", linewidth=1)
