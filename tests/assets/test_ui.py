@@ -154,6 +154,10 @@ query($key: AssetKeyInput!) {
 """
 
 
+def ask_node(address: str) -> dict[str, Any]:
+    return ask(address, MATERIALISED, key={"path": ["source"]})["assetNodeOrError"]
+
+
 def test_an_asset_is_materialised_by_hand_for_the_study_that_was_chosen(
     browser: Any, address: str, project: Project, tmp_path: Path
 ) -> None:
@@ -165,7 +169,7 @@ def test_an_asset_is_materialised_by_hand_for_the_study_that_was_chosen(
     press(browser, "Launch 1 run")
 
     def done() -> Any:
-        node = ask(address, MATERIALISED, key={"path": ["source"]})["assetNodeOrError"]
+        node = ask_node(address)
         return node if node["assetMaterializations"] else None
 
     node = until("materialisation", done)
@@ -177,7 +181,7 @@ def test_an_asset_is_materialised_by_hand_for_the_study_that_was_chosen(
     browser.save_screenshot(str(tmp_path / "done.png"))
     [event] = node["assetMaterializations"]
     assert event["partition"] == "tiny"
-    assert node["staleStatus"] == "FRESH"
+    until("stale mark to go", lambda: ask_node(address)["staleStatus"] == "FRESH")
     assert {e["label"]: e.get("intValue") for e in event["metadataEntries"]}["computed"] == 1
     assert project.store.head("tiny", "source")
     assert project.store.head("other", "source") is None

@@ -40,20 +40,30 @@ def torn(root: Path) -> list[Path]:
     return [f.parent for f in (root / "artefacts").rglob("*.parquet") if f.parent not in whole]
 
 
-def test_a_store_killed_at_random_moments_ends_bit_equal(tmp_path: Path) -> None:
-    wait = random.Random(1)
-    store, kills = tmp_path / "broken", 0
-    for _ in range(12):
-        process = start(store)
-        time.sleep(wait.uniform(0.7, 2.2))
-        if process.poll() is None:
-            process.kill()
-            kills += 1
-        process.wait()
-        assert torn(store) == []
+def seconds_of_a_run(store: Path) -> float:
+    began = time.monotonic()
     assert start(store).wait() == 0
-    assert kills >= 3
-    assert made(store) == unbroken(tmp_path / "whole")
+    return time.monotonic() - began
+
+
+def test_a_store_killed_at_random_moments_ends_bit_equal(tmp_path: Path) -> None:
+    moment, whole = random.Random(1), unbroken(tmp_path / "whole")
+    longest = seconds_of_a_run(tmp_path / "timed")
+    kills = stores = 0
+    while kills < 6:
+        store = tmp_path / f"broken-{stores}"
+        process = start(store)
+        try:
+            assert process.wait(moment.uniform(0.3, 1) * longest) == 0
+            assert made(store) == whole
+            stores += 1  # it was done before the kill: go on with an empty one
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            kills += 1
+        assert torn(store) == []
+    assert start(tmp_path / f"broken-{stores}").wait() == 0
+    assert made(tmp_path / f"broken-{stores}") == whole
 
 
 def test_interrupted_work_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
