@@ -125,7 +125,9 @@ def test_the_page_on_adding_a_method_works_as_written(tmp_path: Path) -> None:
             ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("*.duckdb*", "__pycache__")
         )
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
-    written = re.findall(r"^## \d\. [^`\n]*`([^`]+\.py)`\n\n```python\n(.*?)^```", page, re.M | re.S)
+    written = re.findall(
+        r"^## \d\. [^`\n]*`([^`]+\.py)`\n(?:(?!```|## )[^\n]*\n)*```python\n(.*?)^```", page, re.M | re.S
+    )
     assert len(written) == 6
     for name, code in written:
         (tmp_path / name).write_text(code)
