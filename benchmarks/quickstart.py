@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from assets.engine.declare import graph
@@ -34,12 +35,17 @@ def make(store: Path, *wanted: str, **changes: Any) -> dict[str, Artefact]:
 
 @dataclass
 class Contest:
-    """Ways of doing one thing, timed in turn so that all meet the same machine; the least of several counts."""
+    """Ways of doing one thing, timed in turn so that all meet the same machine.
+
+    The least of several times counts: what a neighbour on the machine takes is not the way's. `ratios` are of
+    the rounds, each way against the first in the same round.
+    """
 
     ways: dict[str, Callable[[], Any]]
     wall: dict[str, float] = field(default_factory=dict)
     cpu: dict[str, float] = field(default_factory=dict)
     results: dict[str, Any] = field(default_factory=dict)
+    rounds: dict[str, list[float]] = field(default_factory=dict)
 
     def run(self, repeats: int) -> None:
         for _ in range(repeats):
@@ -51,3 +57,10 @@ class Contest:
     def keep(self, name: str, wall: float, cpu: float) -> None:
         self.wall[name] = min(wall, self.wall.get(name, wall))
         self.cpu[name] = min(cpu, self.cpu.get(name, cpu))
+        self.rounds.setdefault(name, []).append(wall)
+
+    def ratios(self, name: str) -> tuple[float, float, float]:
+        """How often as fast as the first way, in one round: least, median, most."""
+        first = self.rounds[next(iter(self.ways))]
+        found = sorted(one / other for one, other in zip(first, self.rounds[name], strict=True))
+        return found[0], median(found), found[-1]

@@ -1,12 +1,12 @@
 """Yes/no scoring against a plain transformers loop, on the same prompts, model and cores.
 
-    python -m benchmarks.yes_no [--rows 96] [--repeats 3] [--threads 2] [--store store] [--history 12]
-        [--only SET]
+    python -m benchmarks.yes_no [--rows 32] [--repeats 10] [--threads 2] [--store store] [--history 12]
+        [--train-rows 256] [--only SET]
 
 Plain: the checkpoint's float32, batches of 16 in the order given, padded, all logits. Prompts are those of
 the quickstart with longer histories: `scattered` are drawn at random from its test rows, `users` are test rows
-of as few users as it takes, as they come when every row of a user is scored. The model is tuned first, so that
-AUC means something.
+of as few users as it takes, as they come when every row of a user is scored, `all` are every test and validation
+row, once, to compare AUC by. The model is tuned first, on `--train-rows`, so that AUC means something.
 """
 
 import argparse
@@ -49,7 +49,8 @@ def ours(reading: Reader, prompts: list[list[int]], answers: yes_no.Answers) -> 
 
 def choose(rows: pl.DataFrame, count: int) -> dict[str, pl.DataFrame]:
     order = np.random.default_rng(0).permutation(rows.height)[:count]
-    return {"scattered": rows[np.sort(order)], "users": rows.sort("user", "row").head(count)}
+    some = {"scattered": rows[np.sort(order)], "users": rows.sort("user", "row").head(count)}
+    return {**some, "all": rows}
 
 
 def rank_correlation(one: torch.Tensor, other: torch.Tensor) -> float:
@@ -59,17 +60,18 @@ def rank_correlation(one: torch.Tensor, other: torch.Tensor) -> float:
 
 def main() -> None:
     asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    asked.add_argument("--rows", type=int, default=96)
-    asked.add_argument("--repeats", type=int, default=3)
+    asked.add_argument("--rows", type=int, default=32)
+    asked.add_argument("--repeats", type=int, default=10)
     asked.add_argument("--threads", type=int, default=2)
     asked.add_argument("--store", type=Path, default=Path("store"))
     asked.add_argument("--history", type=int, default=12, help="movies of each prompt's history, at most")
-    asked.add_argument("--only", choices=("scattered", "users"))
+    asked.add_argument("--only", choices=("scattered", "users", "all"))
+    asked.add_argument("--train-rows", type=int, default=256, help="rows that the model is tuned on")
     given = asked.parse_args()
     torch.set_num_threads(given.threads)
-    made = make(given.store, "tallrec/adapter", history=given.history)
+    made = make(given.store, "tallrec/adapter", history=given.history, train_rows=given.train_rows)
     folder = model_folder(made["language_model"])
-    table = made["tallrec/prompts"].table("prompts").filter(part="test")
+    table = made["tallrec/prompts"].table("prompts").filter(pl.col("part") != "train")
     tokenizer = load_tokenizer(folder)
     answers = yes_no.answer_ids(tokenizer, table["prompt"].to_list(), (" Yes", " No"))
     model = merge_adapter(load_model(folder), made["tallrec/adapter"].path)
@@ -83,7 +85,7 @@ def main() -> None:
                 encode(tokenizer, rows["prompt"].to_list()),
                 answers,
                 (model, readers),
-                given.repeats,
+                1 if name == "all" else given.repeats,
             )
 
 
@@ -107,12 +109,13 @@ def compare(
     shortest, longest = min(map(len, prompts)), max(map(len, prompts))
     print(f"\n{name}: {rows.height} prompts of {rows['user'].n_unique()} users, {shortest}-{longest} tokens")
     print(
-        f"{'':16} {'wall s':>7} {'ratio':>6} {'cpu s':>7} {'ratio':>6} {'tokens/s':>9} {'AUC':>7} {'rank r':>7}"
+        f"{'':16} {'wall s':>7} {'ratio':>6} {'in one round':>15} {'cpu s':>7} {'ratio':>6} {'tokens/s':>9} {'AUC':>7} {'rank r':>7}"
     )
     for way, result in contest.results.items():
         wall, cpu = contest.wall[way], contest.cpu[way]
         print(
             f"{way:16} {wall:7.2f} {contest.wall[first] / wall:6.2f} "
+            f"{'{:.1f}-{:.1f}-{:.1f}'.format(*contest.ratios(way)):>15} "
             f"{cpu:7.2f} {contest.cpu[first] / cpu:6.2f} "
             f"{tokens / wall:9.0f} {auc(rows['label'], result.numpy()):7.4f} "
             f"{rank_correlation(result, contest.results[first]):7.4f}"
