@@ -5,8 +5,8 @@
 
 Plain: the checkpoint's float32, batches of 16 in the order given, padded, all logits. Prompts are those of
 the quickstart with longer histories: `scattered` are drawn at random from its test rows, `users` are test rows
-of as few users as it takes, as they come when every row of a user is scored, `all` are every test and validation
-row, once, to compare AUC by. The model is tuned first, on `--train-rows`, so that AUC means something.
+of as few users as it takes, as they come when every row of a user is scored, `all` are every test and
+validation row, once, as a study scores them. The model is tuned first, on `--train-rows`.
 """
 
 import argparse
@@ -109,7 +109,8 @@ def compare(
     shortest, longest = min(map(len, prompts)), max(map(len, prompts))
     print(f"\n{name}: {rows.height} prompts of {rows['user'].n_unique()} users, {shortest}-{longest} tokens")
     print(
-        f"{'':16} {'wall s':>7} {'ratio':>6} {'in one round':>15} {'cpu s':>7} {'ratio':>6} {'tokens/s':>9} {'AUC':>7} {'rank r':>7}"
+        f"{'':16} {'wall s':>7} {'ratio':>6} {'in one round':>15} {'cpu s':>7} {'ratio':>6} "
+        f"{'tokens/s':>9} {'AUC':>7} {'rank r':>7}"
     )
     for way, result in contest.results.items():
         wall, cpu = contest.wall[way], contest.cpu[way]

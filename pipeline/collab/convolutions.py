@@ -13,7 +13,7 @@ from torch.nn.functional import conv1d, embedding, linear, max_pool1d, pad
 
 from pipeline.collab.factors import table
 from pipeline.collab.sequences import Reader
-from pipeline.collab.transformer import dropped
+from pipeline.dropout import dropped
 
 if TYPE_CHECKING:
     from pipeline.collab.caser import CaserSettings

@@ -8,7 +8,7 @@ from torch.nn.functional import embedding, linear
 
 from pipeline.collab.factors import table
 from pipeline.collab.sequences import Reader
-from pipeline.collab.transformer import dropped
+from pipeline.dropout import dropped
 
 if TYPE_CHECKING:
     from pipeline.collab.gru4rec import GRU4RecSettings

@@ -13,22 +13,10 @@ from torch.nn.functional import embedding, gelu, layer_norm, linear, scaled_dot_
 
 from pipeline.collab.factors import table
 from pipeline.collab.sequences import Reader
+from pipeline.dropout import dropped
 
 if TYPE_CHECKING:
     from pipeline.collab.sasrec import SASRecSettings
-
-
-def dropped(x: Tensor, share: float, draws: Generator | None) -> Tensor:
-    """x with a share of its numbers set to 0 and the others scaled up; x itself without draws (no training).
-
-    The share is rounded to 1/256: a byte decides, so one draw serves for eight numbers.
-    """
-    level = round(share * 256)
-    if draws is None or level == 0:
-        return x
-    eights = torch.empty(-(-x.numel() // 8), dtype=torch.int64).random_(-(2**63), 2**63 - 1, generator=draws)
-    kept = eights.view(torch.uint8)[: x.numel()].view(x.shape) >= level
-    return x * kept.to(x.dtype).mul_(256 / (256 - level))
 
 
 class Norm(nn.Module):

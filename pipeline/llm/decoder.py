@@ -19,6 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad, scaled_dot_product_attention, silu
 
+from pipeline.dropout import dropped
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
@@ -154,9 +156,7 @@ class Decoder:
     def adapted(self, h: Tensor, layer: Layer, random: torch.Generator | None) -> Tensor:
         """What the low-rank weights add to the joint product of q, k and v."""
         held = [one for one in layer.low_rank if one]
-        if random is not None and held[0].drop:
-            keep = 1 - held[0].drop
-            h = h * torch.empty_like(h).bernoulli_(keep, generator=random).div_(keep)
+        h = dropped(h, held[0].drop, random)
         down = torch.cat([one.down * layer.norm for one in held]).to(self.dtype)
         return (h @ down.T) @ self.placed(layer).T
 
@@ -256,18 +256,21 @@ class Gated(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, both: Tensor) -> Tensor:
-        ctx.save_for_backward(both)
         gate, up = both.chunk(2, -1)
-        return silu(gate).mul_(up)
+        active = silu(gate)
+        if not ctx.needs_input_grad[0]:
+            return active.mul_(up)
+        ctx.save_for_backward(both, active)
+        return active * up
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        (both,) = ctx.saved_tensors
+        both, active = ctx.saved_tensors
         gate, up = both.chunk(2, -1)
         found = torch.empty_like(both)
         of_gate, of_up = found.chunk(2, -1)
-        torch.mul(gradients[0], silu(gate), out=of_up)
-        of_gate.copy_(torch.ops.aten.silu_backward(gradients[0] * up, gate))
+        torch.mul(gradients[0], active, out=of_up)
+        torch.ops.aten.silu_backward.grad_input(gradients[0] * up, gate, grad_input=of_gate)
         return found
 
 

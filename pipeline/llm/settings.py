@@ -34,7 +34,7 @@ class Prompting(Settings):
 class Tuning(Settings):
     rank: int = Field(8, ge=1, description="rank of the low-rank weights")
     alpha: int = Field(16, ge=1, description="their scale is alpha / rank")
-    dropout: float = Field(0.05, ge=0, lt=1, description="dropout before them")
+    dropout: float = Field(0.05, ge=0, lt=1, description="dropout before them, to the 1/256")
     targets: Annotated[tuple[str, ...], BeforeValidator(as_tuple)] = Field(
         ("q_proj", "v_proj"), min_length=1, description="names of the layers that get them"
     )

@@ -88,5 +88,5 @@ RANKER = YesNoRanker(
 prompts = RANKER.prompts(
     2, "What the language model is asked about each example: titles of the user's past, and the target's."
 )
-adapter = RANKER.adapter(2, "Low-rank weights tuned to answer yes or no; untouched ones for `zero_shot`.")
+adapter = RANKER.adapter(3, "Low-rank weights tuned to answer yes or no; untouched ones for `zero_shot`.")
 predictions = RANKER.predictions(2)

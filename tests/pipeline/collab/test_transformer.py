@@ -1,4 +1,4 @@
-"""Networks that read histories: no state sees what comes later, and dropout does what it says."""
+"""Networks that read histories: no state sees what comes later."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ from pipeline.collab.pairs import generator
 from pipeline.collab.recurrent import Recurrent
 from pipeline.collab.sasrec import SASRecSettings
 from pipeline.collab.sequences import Reader
-from pipeline.collab.transformer import Layer, Transformer, dropped
+from pipeline.collab.transformer import Layer, Transformer
 
 SMALL = {"dim": 8, "length": 9, "dropout": 0.5, "spread": 0.5}
 
@@ -68,20 +68,6 @@ def test_the_first_weights_come_from_the_draws_alone_and_all_learn(name: str) ->
     for key, parameter in net.named_parameters():
         assert parameter.grad is not None, key
         assert parameter.grad.abs().sum() > 0, key
-
-
-@pytest.mark.parametrize("share", [0.0, 0.25, 0.9])
-def test_dropout_keeps_the_mean_and_drops_its_share(share: float) -> None:
-    x = torch.ones(300, 333)  # not a whole number of eights
-    found = dropped(x, share, generator(2))
-    assert (found == 0).float().mean().item() == pytest.approx(share, abs=0.01)
-    assert found.mean().item() == pytest.approx(1, abs=0.02)
-    assert len(found.unique()) == (2 if share else 1)
-
-
-def test_dropout_does_nothing_without_draws() -> None:
-    x = torch.ones(3)
-    assert dropped(x, 0.9, None) is x
 
 
 def test_each_head_attends_on_its_own_part_of_the_vector() -> None:
