@@ -35,10 +35,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from torch import Tensor
 
-FORMAT = 1  # of artefacts; raising it makes every artefact of the past a miss
+FORMAT = 2  # of artefacts; raising it makes every artefact of the past a miss
 LIBRARIES = ("polars", "numpy", "torch", "transformers", "peft", "dataframely", "duckdb")
 Input = Artefact | list[Artefact]
-TRACKS = {"pairs": "ctr", "rankings": "next_item"}  # the task that a kind of prediction is for
+TRACKS = {"pairs": "ctr", "rankings": "next_item", "orders": "rerank"}  # what is predicted -> its task
 
 
 class Settings(BaseModel):
@@ -105,12 +105,13 @@ class Stage:
     seeded: bool = False
     variants: tuple[str, ...] = ()
     default_variants: tuple[str, ...] = ()
-    predicts: Literal["pairs", "rankings", "ratings", "texts"] | None = None
+    predicts: Literal["pairs", "rankings", "orders", "ratings", "texts"] | None = None
     controls: tuple[str, ...] = ()
     needs: Literal["light", "heavy", "gpu", "chat"] = "light"
     shared: Mapping[str, str] = field(default_factory=dict)
     outside: Callable[[Any, Path], Mapping[str, Any]] | None = None
     measured: bool = False
+    scorer: Callable[[Artefact, Artefact, Any], Any] | None = None
 
     @property
     def method(self) -> str | None:
@@ -162,6 +163,8 @@ def stage(name: str, **facts: Any) -> Callable[[Callable[..., None]], Stage]:
     shared: settings taken from elsewhere in the study unless given: field -> dotted path.
     outside: facts of the world that belong to the identity, as the hash of a local file.
     measured: holds seconds or the like, so two runs are not equal bit for bit.
+    scorer: split, finished artefact, settings -> `Scores`: how the artefact answers queries that it never met
+    (`pipeline.collab.fitted`).
     """
 
     def declare(function: Callable[..., None]) -> Stage:
@@ -333,8 +336,7 @@ def run(spec: Spec) -> tuple[Artefact, bool]:
 
 def make(spec: Spec, store: Store, work: Path) -> Artefact:
     """Run the stage's function on a fresh draft, judge it, and commit it."""
-    module, attribute = spec.reference.split(":")
-    stage: Stage = getattr(importlib.import_module(module), attribute)
+    stage = declared(spec.reference)
     inputs = {name: load(store, source) for name, source in spec.inputs.items()}
     settings = stage.settings.model_validate(dict(spec.settings))
     draft = Draft(store.draft(work), stage, spec, work / "checkpoints")
@@ -347,6 +349,7 @@ def make(spec: Spec, store: Store, work: Path) -> Artefact:
     manifest = {
         "format": FORMAT,
         "stage": stage.name,
+        "reference": stage.reference,
         "section": stage.section,
         "controls": list(stage.controls),
         "version": stage.version,
@@ -363,6 +366,12 @@ def make(spec: Spec, store: Store, work: Path) -> Artefact:
         "measured": {**measured, **draft.measured},
     }
     return store.commit(draft.path, manifest)
+
+
+def declared(reference: str) -> Stage:
+    """The stage that stands at `module:attribute`."""
+    module, attribute = reference.split(":")
+    return getattr(importlib.import_module(module), attribute)
 
 
 def blame(error: Exception, stage: Stage, spec: Spec) -> str:

@@ -213,6 +213,22 @@ class RankerContract:
     def test_the_same_bits_twice(self, made: Artefact, tmp_path_factory: pytest.TempPathFactory) -> None:
         assert same_files(made, self.make(tmp_path_factory))
 
+    def test_the_finished_artefact_is_asked_again_and_orders_to_the_bit(self, made: Artefact) -> None:
+        again = toy_next.asked_again(made, toy_next.circles().queries)
+        assert again.equals(made.table("rankings").filter(variant="default").select(again.columns))
+
+    def test_a_user_is_asked_with_all_that_ever_happened(self, made: Artefact) -> None:
+        events = toy_next.circles().events.sort("user", "at")
+        whole = events.group_by("user", maintain_order=True).agg(history="item")
+        queries = toy_next.circles().part("test").drop("history").join(whole, on="user")
+        found = toy_next.asked_again(made, queries.select(toy_next.circles().queries.columns))
+        longest = queries["history"].list.len().max()
+        assert longest == toy_next.STEPS  # one more than any query of the split holds
+        masked = found.filter(pl.col("score").is_null()).join(events, on=["user", "item"], how="semi")
+        assert masked.height == events.select("user", "item").unique().height
+        scored = found.filter(pl.col("score").is_not_null(), pl.col("user") < toy_next.LEARNT)
+        assert scored.height == toy_next.LEARNT * (toy_next.CIRCLE - toy_next.STEPS)
+
     def test_another_seed_gives_other_scores_where_there_is_chance(
         self, made: Artefact, tmp_path_factory: pytest.TempPathFactory
     ) -> None:

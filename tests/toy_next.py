@@ -6,13 +6,16 @@ items not seen, those of a user's own parity are right, and the next one on the 
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import SimpleNamespace
+from typing import Any, NamedTuple, cast
 
 import polars as pl
 
 from pipeline.collab.events import Trained, trained_rows
+from pipeline.collab.fitted import scores_of
+from pipeline.collab.ranked import order
 from pipeline.schema import Catalogue, Events, Queries
-from pipeline.stage import Source, Spec, Stage, fingerprint, run
+from pipeline.stage import Draft, Source, Spec, Stage, fingerprint, run
 from pipeline.store import Artefact, Store
 
 SPLIT = "6" * 32
@@ -96,6 +99,30 @@ def spec_of(stage: Stage, store: Store, seed: int = 1, **settings: Any) -> Spec:
         store=str(store.root),
         root=str(store.root),
     )
+
+
+def artefact(folder: Path, **tables: pl.DataFrame) -> Artefact:
+    """A finished folder of these tables, whatever stage they are of."""
+    folder.mkdir(parents=True)
+    for name, frame in tables.items():
+        frame.write_parquet(folder / f"{name}.parquet")
+    return Artefact(folder, {"cell": {}, "section": "models", "controls": []})
+
+
+def draft(stage: Stage, folder: Path) -> Draft:
+    """An empty draft of a stage."""
+    spec = cast(Spec, SimpleNamespace(root=str(folder), study="toy", cell={}))
+    return Draft(folder / "draft", stage, spec, folder / "checkpoints")
+
+
+def split_of(made: Artefact) -> Artefact:
+    """The split that `make` made an artefact from."""
+    return Store(made.path.parents[3]).get("next_item/split", SPLIT)
+
+
+def asked_again(made: Artefact, queries: pl.DataFrame) -> pl.DataFrame:
+    """The orders that a finished artefact of `make` gives queries, by what it holds and its split alone."""
+    return order(scores_of(made, split_of(made)), queries, ITEMS)
 
 
 def make(stage: Stage, tables: Toy, folder: Path, seed: int = 1, **settings: Any) -> Artefact:

@@ -23,14 +23,13 @@ from pydantic import Field
 
 from pipeline.collab.events import Floats, Sparse, Trained, cold_queries, from_histories, trained, user_items
 from pipeline.collab.ranked import RankedSettings, every_query_ranked_once, write_rankings
-from pipeline.collab.vectors import TABLES, Vectors, every_id_has_a_vector, products, write_vectors
+from pipeline.collab.vectors import TABLES, Vectors, every_id_has_a_vector, products, stored, write_vectors
 from pipeline.schema import Rankings
 from pipeline.stage import Artefact, Check, Draft, stage
 
 if TYPE_CHECKING:
     from implicit.cpu.als import AlternatingLeastSquares
 
-if TYPE_CHECKING:
     from pipeline.collab.ranked import Scores
 
 
@@ -41,20 +40,26 @@ class ALSSettings(RankedSettings):
     iterations: int = Field(15, ge=1, description="times that users and items are solved in turn")
 
 
+def unfitted(settings: ALSSettings, seed: int) -> "AlternatingLeastSquares":
+    """The library's model before it learns."""
+    from implicit.cpu.als import AlternatingLeastSquares
+
+    return AlternatingLeastSquares(
+        factors=settings.dim,
+        regularization=settings.penalty,
+        alpha=settings.weight,
+        iterations=settings.iterations,
+        num_threads=1,
+        random_state=seed,
+    )
+
+
 def factorise(rows: Trained, settings: ALSSettings, seed: int) -> "AlternatingLeastSquares":
     """The fitted model; one thread, so that its bits are the same everywhere."""
-    from implicit.cpu.als import AlternatingLeastSquares
     from threadpoolctl import threadpool_limits
 
     with threadpool_limits(1):
-        model = AlternatingLeastSquares(
-            factors=settings.dim,
-            regularization=settings.penalty,
-            alpha=settings.weight,
-            iterations=settings.iterations,
-            num_threads=1,
-            random_state=seed,
-        )
+        model = unfitted(settings, seed)
         model.fit(user_items(rows), show_progress=False)
     return model
 
@@ -71,6 +76,15 @@ def fold_in(rows: Trained, model: "AlternatingLeastSquares") -> "Scores":
     return from_histories(rows.popularity, rows.known.items, weigh)
 
 
+def scorer(split: Artefact, fitted: Artefact, settings: ALSSettings) -> "Scores":
+    """Folds histories in with the item vectors that the artefact holds."""
+    rows, model = trained(split), unfitted(settings, fitted.seed)
+    items = stored(fitted).items
+    items[~rows.known.items] = 0  # as the library leaves them; the artefact holds the mean vector there
+    model.item_factors = items
+    return fold_in(rows, model)
+
+
 @stage(
     "next_item/als",
     settings=ALSSettings,
@@ -81,6 +95,7 @@ def fold_in(rows: Trained, model: "AlternatingLeastSquares") -> "Scores":
     checks=(Check(every_query_ranked_once), Check(every_id_has_a_vector)),
     seeded=True,
     predicts="rankings",
+    scorer=scorer,
 )
 def als(split: Artefact, settings: ALSSettings, out: Draft) -> None:
     """Vectors by alternating least squares, and the orders they give."""

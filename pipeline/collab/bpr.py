@@ -18,7 +18,14 @@ from pydantic import Field
 
 from pipeline.collab.events import Trained, cold_queries, trained, user_items
 from pipeline.collab.ranked import RankedSettings, every_query_ranked_once, write_rankings
-from pipeline.collab.vectors import TABLES, Vectors, every_id_has_a_vector, from_vectors, write_vectors
+from pipeline.collab.vectors import (
+    TABLES,
+    Vectors,
+    every_id_has_a_vector,
+    from_fitted,
+    from_vectors,
+    write_vectors,
+)
 from pipeline.schema import Rankings
 from pipeline.stage import Artefact, Check, Draft, stage
 
@@ -58,6 +65,7 @@ def fit(rows: Trained, settings: BPRSettings, seed: int) -> Vectors:
     checks=(Check(every_query_ranked_once), Check(every_id_has_a_vector)),
     seeded=True,
     predicts="rankings",
+    scorer=from_fitted,
 )
 def bpr(split: Artefact, settings: BPRSettings, out: Draft) -> None:
     """Vectors by Bayesian personalised ranking, and the orders they give."""

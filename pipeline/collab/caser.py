@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from pipeline.collab.readers import STAGE, ReaderSettings, fit_and_rank
+from pipeline.collab.readers import STAGE, ReaderSettings, fit_and_rank, from_network
 from pipeline.stage import Artefact, Draft, stage
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def build(n_items: int, settings: CaserSettings, draws: "Generator") -> "Reader"
     return Convolutions(n_items, settings, draws)
 
 
-@stage("next_item/caser", settings=CaserSettings, version=1, **STAGE)
+@stage("next_item/caser", settings=CaserSettings, version=2, scorer=from_network(build), **STAGE)
 def caser(split: Artefact, settings: CaserSettings, out: Draft) -> None:
     """Convolutions over the last items of each user, and the orders and vectors they give."""
     fit_and_rank(split, settings, out, build, method="caser")

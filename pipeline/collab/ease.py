@@ -100,6 +100,11 @@ def tried(values: Mapping[float, float]) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=["candidate", "valid_ndcg_10", "chosen"], orient="row")
 
 
+def scorer(split: Artefact, fitted: Artefact, settings: EASESettings) -> "Scores":
+    """Solved anew with the penalty that was chosen."""
+    return linear(trained(split), fitted.metrics["penalty"], settings.items)
+
+
 @stage(
     "next_item/ease",
     settings=EASESettings,
@@ -109,6 +114,7 @@ def tried(values: Mapping[float, float]) -> pl.DataFrame:
     tables={"rankings": Rankings, "trials": Trials},
     checks=(Check(every_query_ranked_once),),
     predicts="rankings",
+    scorer=scorer,
 )
 def ease(split: Artefact, settings: EASESettings, out: Draft) -> None:
     """Order of items by the best linear model of the user's other items."""

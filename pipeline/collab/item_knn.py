@@ -90,6 +90,11 @@ def alike(rows: Trained, settings: ItemKNNSettings) -> "Scores":
     return from_histories(rows.popularity, rows.known.items, weigh)
 
 
+def scorer(split: Artefact, fitted: Artefact, settings: ItemKNNSettings) -> "Scores":
+    """Counted anew from the split: nothing in it is drawn."""
+    return alike(trained(split), settings)
+
+
 @stage(
     "next_item/item_knn",
     settings=ItemKNNSettings,
@@ -99,6 +104,7 @@ def alike(rows: Trained, settings: ItemKNNSettings) -> "Scores":
     tables={"rankings": Rankings},
     checks=(Check(every_query_ranked_once),),
     predicts="rankings",
+    scorer=scorer,
 )
 def item_knn(split: Artefact, settings: ItemKNNSettings, out: Draft) -> None:
     """Order of items by their similarity to what the user used."""

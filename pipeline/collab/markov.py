@@ -52,6 +52,11 @@ def follow(rows: Trained) -> "Scores":
     return scores
 
 
+def scorer(split: Artefact, fitted: Artefact, settings: MarkovSettings) -> "Scores":
+    """Counted anew from the split: nothing in it is drawn."""
+    return follow(trained(split))
+
+
 @stage(
     "next_item/markov",
     settings=MarkovSettings,
@@ -61,6 +66,7 @@ def follow(rows: Trained) -> "Scores":
     tables={"rankings": Rankings},
     checks=(Check(every_query_ranked_once),),
     predicts="rankings",
+    scorer=scorer,
 )
 def markov(split: Artefact, settings: MarkovSettings, out: Draft) -> None:
     """Order of items by how often they came right after the user's last one."""

@@ -21,7 +21,14 @@ from pydantic import Field
 from pipeline.collab.events import Trained, cold_queries, trained
 from pipeline.collab.ranked import every_query_ranked_once, write_rankings
 from pipeline.collab.sampled import Loss, SampledSettings
-from pipeline.collab.vectors import TABLES, Vectors, every_id_has_a_vector, from_vectors, write_vectors
+from pipeline.collab.vectors import (
+    TABLES,
+    Vectors,
+    every_id_has_a_vector,
+    from_fitted,
+    from_vectors,
+    write_vectors,
+)
 from pipeline.schema import Curve, Rankings
 from pipeline.stage import Artefact, Check, Draft, stage
 
@@ -70,6 +77,7 @@ def learn(
     checks=(Check(every_query_ranked_once), Check(every_id_has_a_vector)),
     seeded=True,
     predicts="rankings",
+    scorer=from_fitted,
     needs="heavy",
 )
 def ranked_mf(split: Artefact, settings: RankedMFSettings, out: Draft) -> None:

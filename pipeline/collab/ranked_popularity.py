@@ -28,6 +28,11 @@ def popular(rows: Trained) -> "Scores":
     return lambda block: hidden(np.tile(count, (len(block.user), 1)), known)
 
 
+def scorer(split: Artefact, fitted: Artefact, settings: RankedPopularitySettings) -> "Scores":
+    """Counted anew from the split: nothing in it is drawn."""
+    return popular(trained(split))
+
+
 @stage(
     "next_item/popularity",
     settings=RankedPopularitySettings,
@@ -37,6 +42,7 @@ def popular(rows: Trained) -> "Scores":
     tables={"rankings": Rankings},
     checks=(Check(every_query_ranked_once),),
     predicts="rankings",
+    scorer=scorer,
 )
 def ranked_popularity(split: Artefact, settings: RankedPopularitySettings, out: Draft) -> None:
     """Order of items by their training rows, the same for everybody."""

@@ -65,13 +65,36 @@ STAGE: dict[str, Any] = {
 }
 
 
-class Learnt(NamedTuple):
-    """A fitted reader: scores of queries, vectors of all ids, and how the fit went."""
+class Material(NamedTuple):
+    """What a network learns from: each item's place (n_items,) among the learnt or -1, and the histories."""
 
+    place: "Tensor"
+    train: "Histories"
+
+    @property
+    def items(self) -> int:
+        """How many items are learnt."""
+        return int((self.place >= 0).sum())
+
+
+class Learnt(NamedTuple):
+    """A fitted reader: its network, scores of queries, vectors of all ids, and how the fit went."""
+
+    network: "Reader"
     scores: "Scores"
     vectors: Vectors
     fit: "Fit"
-    parameters: int
+
+
+def material(rows: Trained) -> Material:
+    """The items with training rows, in order, and the users' training histories."""
+    from pipeline.collab.sequences import known_only
+
+    items, offsets = (
+        as_tensor(a) for a in (rows.item, np.searchsorted(rows.user, np.arange(rows.n_users + 1)))
+    )
+    place = as_tensor(np.where(rows.known.items, np.cumsum(rows.known.items) - 1, -1))
+    return Material(place, known_only(items, offsets, place))
 
 
 def learn(
@@ -85,16 +108,10 @@ def learn(
     """Fit on the training rows, stop by the validation queries; go on from the checkpoint if there is one."""
     from pipeline.collab.pairs import Saving, generator
     from pipeline.collab.sequence_losses import item_loss
-    from pipeline.collab.sequences import Reading, Steps, fit_sequences, known_only, reader_scores
+    from pipeline.collab.sequences import Reading, Steps, fit_sequences, reader_scores
 
-    items, offsets = (
-        as_tensor(a) for a in (rows.item, np.searchsorted(rows.user, np.arange(rows.n_users + 1)))
-    )
-    place = as_tensor(np.where(rows.known.items, np.cumsum(rows.known.items) - 1, -1))
-    train = known_only(items, offsets, place)
-    model = build(
-        int(rows.known.items.sum()), settings, generator(seed, settings.epochs)
-    )  # beyond the last epoch's
+    place, train = held = material(rows)
+    model = build(held.items, settings, generator(seed, settings.epochs))  # beyond the last epoch's draws
     loss = item_loss(settings)
 
     def mean_loss(these: Steps, draws: "Generator") -> "Tensor":
@@ -119,8 +136,7 @@ def learn(
         ),
         saving=Saving(checkpoint) if checkpoint else None,
     )
-    size = sum(p.numel() for p in model.parameters())
-    return Learnt(scores(), read_out(model, train, place, settings.length), fit, size)
+    return Learnt(model, scores(), read_out(model, train, place, settings.length), fit)
 
 
 def as_tensor(array: np.ndarray) -> "Tensor":
@@ -146,5 +162,22 @@ def fit_and_rank(split: Artefact, settings: ReaderSettings, out: Draft, build: B
     learnt = learn(rows, queries, settings, build, out.seed, out.checkpoints / f"{method}.safetensors")
     write_rankings(out, method, learnt.scores, split, settings)
     write_vectors(out, learnt.vectors, rows.known)
+    out.tensors("network", learnt.network.state_dict())
     out.table("curve", curve_table({"fit": learnt.fit}))
-    out.metric(epochs=learnt.fit.best_epochs, parameters=learnt.parameters, **cold_queries(queries, rows))
+    size = sum(p.numel() for p in learnt.network.parameters())
+    out.metric(epochs=learnt.fit.best_epochs, parameters=size, **cold_queries(queries, rows))
+
+
+def from_network(build: Build) -> "Callable[[Artefact, Artefact, ReaderSettings], Scores]":
+    """The scorer of a reader's stage: the network that the artefact holds, built and filled again."""
+
+    def scorer(split: Artefact, fitted: Artefact, settings: ReaderSettings) -> "Scores":
+        from pipeline.collab.pairs import generator
+        from pipeline.collab.sequences import reader_scores
+
+        place, train = held = material(trained(split))
+        network = build(held.items, settings, generator(fitted.seed, settings.epochs))
+        network.load_state_dict(fitted.tensors("network"))
+        return reader_scores(network, place, train, settings.length)
+
+    return scorer

@@ -9,7 +9,7 @@ item without any has the mean vector in the table, for models that read it, and 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pipeline.collab.events import Floats, hidden
+from pipeline.collab.events import Floats, hidden, trained
 from pipeline.collab.labelled import Known, mean_where_cold
 from pipeline.collab.mf import vector_table
 from pipeline.schema import ItemVectors, UserVectors
@@ -32,6 +32,17 @@ def from_vectors(vectors: Vectors, known: Known) -> "Scores":
     """Scores: inner products of users and items; a cold user has the mean vector."""
     users = mean_where_cold(vectors.users, known.users)
     return lambda block: hidden(products(users[block.user.numpy()], vectors.items), known.items)
+
+
+def from_fitted(split: Artefact, fitted: Artefact, settings: Any) -> "Scores":
+    """Scores of a finished artefact: inner products of the vectors that it holds."""
+    return from_vectors(stored(fitted), trained(split).known)
+
+
+def stored(fitted: Artefact) -> Vectors:
+    """The vectors that `write_vectors` wrote: the mean where there are no training rows."""
+    held = fitted.tensors("vectors")
+    return Vectors(held["users"].numpy(), held["items"].numpy())
 
 
 def products(users: Floats, items: Floats) -> Floats:

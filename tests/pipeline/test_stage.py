@@ -19,6 +19,7 @@ from pipeline.stage import (
     Verdict,
     blame,
     computed_on,
+    declared,
     fingerprint,
     judge,
     run,
@@ -112,6 +113,7 @@ def test_the_manifest_tells_what_it_was_made_of(plan) -> None:
         "description": "5 rows",
         "facts": {"rows": 5},
     }
+    assert declared(numbers.manifest["reference"]).name == "numbers"
     assert doubled.manifest["made_from"] == [{"stage": "numbers", "fingerprint": numbers.fingerprint}]
     assert doubled.manifest["cell"] == {"seed": 1}
     assert doubled.measured["seconds"] >= 0

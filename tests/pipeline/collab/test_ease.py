@@ -3,7 +3,7 @@
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from scipy.sparse import csr_matrix
@@ -23,6 +23,7 @@ class TestEASE(RankerContract):
 
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from([0.5, 4.0, 50.0]))
+@settings(deadline=None)  # the first call imports scipy
 def test_each_column_is_the_ridge_regression_on_the_other_items(seed: int, penalty: float) -> None:
     used = (np.random.default_rng(seed).random((12, 6)) < 0.5).astype(np.float64)
     found = item_weights(csr_matrix(used), penalty)
