@@ -20,7 +20,7 @@ left join staging.items as items on rankings.study = items.study and rankings.it
 left join staging.users as users on rankings.study = users.study and rankings.user = users.user
 left join staging.catalogue as catalogue
     on rankings.study = catalogue.study
-    and rankings.track = catalogue.track
+    and catalogue.track = if(rankings.track like 'rerank/%', 'next_item', rankings.track)
     and rankings.item = catalogue.item
 where rankings.rank <= 20 and rankings.score is not null
 order by
