@@ -15,6 +15,7 @@ from pipeline.collab import (
     popularity,
     ranked_mf,
     ranked_popularity,
+    reranked,
     sasrec,
 )
 
@@ -33,3 +34,6 @@ graph_vectors = asset(lightgcn.lightgcn, group="collaborative", kinds={"pytorch"
 attention = asset(sasrec.sasrec, group="collaborative", kinds={"pytorch"})
 recurrence = asset(gru4rec.gru4rec, group="collaborative", kinds={"pytorch"})
 convolution = asset(caser.caser, group="collaborative", kinds={"pytorch"})
+
+first_stage = asset(reranked.retrieved, group="collaborative", kinds={"polars"})
+list_orders = asset(reranked.orders, group="collaborative", kinds={"pytorch"})

@@ -138,10 +138,11 @@ class Candidates(Table):
 
 
 class Rankings(Table):
-    """The first of each user's order of the catalogue, and the targets wherever in it they stand."""
+    """The first of each user's order of the catalogue, and the targets wherever in it they stand; or the order
+    of a stored list, whole."""
 
     grain: ClassVar[str] = "one item in one user's order, by a method, variant and seed"
-    track = dy.String(description="evaluation task: next_item, rerank or cold_item")
+    track = dy.String(description="evaluation task: next_item, or rerank and the stored list: rerank/random_20")
     method = dy.String(description="method or baseline")
     variant = dy.String(description="named form of the method or control; `default` where it has one form")
     seed = dy.UInt32(description="seed of the run")
@@ -153,6 +154,22 @@ class Rankings(Table):
         nullable=True, description="the higher the earlier; null where the method cannot score the item"
     )
     target = dy.Bool(description="whether the item is to be found")
+
+
+class Recommendations(Table):
+    """By all that is known of a user: holds nothing the user ever used, and only what the model can score."""
+
+    grain: ClassVar[str] = "one place in a user's list, by the model chosen to recommend"
+    user = dy.UInt32(primary_key=True, description="dense user")
+    user_id = dy.String(description="the source's id")
+    rank = dy.UInt32(primary_key=True, min=1, description="place in the list, from 1")
+    item = dy.UInt32(description="dense item")
+    item_id = dy.String(description="the source's id")
+    title = dy.String(description="cleaned title; the id where the source has none")
+    score = dy.Float64(description="the higher the earlier; the model's own scale")
+    method = dy.String(description="model that recommends")
+    variant = dy.String(description="its named form, here `default`")
+    seed = dy.UInt32(description="seed of its run; 0 where there is no chance in it")
 
 
 class UserVectors(Table):
@@ -234,7 +251,7 @@ class UserMetrics(Table):
 class UserRanks(Table):
     """`pipeline.evaluate.ranking` defines the metrics."""
 
-    grain: ClassVar[str] = "one user's figures for a method, variant, seed and part, of orders of the catalogue"
+    grain: ClassVar[str] = "one user's figures for a method, variant, seed and part, of its orders"
     track = dy.String(description="evaluation task")
     method = dy.String(description="method or baseline")
     variant = dy.String(description="named form of the method or control; `default` where it has one form")
@@ -243,21 +260,27 @@ class UserRanks(Table):
     user = dy.UInt32(description="dense user")
     targets = dy.UInt32(min=1, description="items to be found")
     first = dy.UInt32(nullable=True, description="rank of the first target; null where the list holds none")
+    hr_1 = dy.Float64(description="1 where a target stands first")
     hr_5 = dy.Float64(description="1 where any target is among the first 5")
     hr_10 = dy.Float64(description="the same of the first 10")
     hr_20 = dy.Float64(description="the same of the first 20")
+    ndcg_1 = dy.Float64(description="discounted gain of the first place: 1 where it is a target")
     ndcg_5 = dy.Float64(description="discounted gain of the first 5 over that of the best possible list")
     ndcg_10 = dy.Float64(description="the same of the first 10")
     ndcg_20 = dy.Float64(description="the same of the first 20")
+    mrr_1 = dy.Float64(description="1 where a target stands first")
     mrr_5 = dy.Float64(description="one over the rank of the first target, 0 beyond the first 5")
     mrr_10 = dy.Float64(description="the same of the first 10")
     mrr_20 = dy.Float64(description="the same of the first 20")
+    map_1 = dy.Float64(description="1 over all targets where one stands first")
     map_5 = dy.Float64(description="precision at each target among the first 5, summed, over all targets")
     map_10 = dy.Float64(description="the same of the first 10")
     map_20 = dy.Float64(description="the same of the first 20")
+    precision_1 = dy.Float64(description="1 where a target stands first")
     precision_5 = dy.Float64(description="targets among the first 5, over 5")
     precision_10 = dy.Float64(description="the same of the first 10")
     precision_20 = dy.Float64(description="the same of the first 20")
+    recall_1 = dy.Float64(description="1 over all targets where one stands first")
     recall_5 = dy.Float64(description="targets among the first 5, over all targets")
     recall_10 = dy.Float64(description="the same of the first 10")
     recall_20 = dy.Float64(description="the same of the first 20")
@@ -276,7 +299,7 @@ class Exposure(Table):
 
 class Leaderboard(Table):
     grain: ClassVar[str] = "one metric of a method and variant on one part"
-    track = dy.String(description="evaluation task, ctr or next_item")
+    track = dy.String(description="evaluation task: ctr, next_item, rerank/random_20 and other lists")
     method = dy.String(description="method or baseline")
     variant = dy.String(description="named form of the method or control; `default` where it has one form")
     part = dy.String(description="valid or test")

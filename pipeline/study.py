@@ -81,6 +81,13 @@ class Study(BaseModel):
     )
     budget: Budget = Budget()
 
+    @field_validator("tracks")
+    @classmethod
+    def lists_need_models(cls, tracks: tuple[Track, ...]) -> tuple[Track, ...]:
+        if "rerank" in tracks and "next_item" not in tracks:
+            raise ValueError("rerank orders its lists by the models of next_item: name that track too")
+        return tracks
+
     @field_validator("tracks", "leave_out")
     @classmethod
     def names_differ(cls, names: tuple[str, ...]) -> tuple[str, ...]:

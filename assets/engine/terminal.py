@@ -13,7 +13,8 @@ from pipeline.graph import Status
 from pipeline.store import Artefact, Store
 
 COLOURS = {"fresh": "green", "stale": "yellow", "missing": "red"}
-LEADING = ("uauc", "auc", "log_loss", "accuracy", "ndcg_10", "hr_10", "mrr_10")  # in the order of interest
+# in the order of interest
+LEADING = ("uauc", "auc", "log_loss", "accuracy", "ndcg_10", "hr_1", "hr_10", "mrr_10")
 LOWER_IS_BETTER = {"log_loss"}
 
 
@@ -62,15 +63,25 @@ def found(status: Status, store: Store) -> Artefact | None:
 
 
 def leaderboard(store: Store, study: str, track: str = "ctr", part: str = "test") -> Group | None:
-    """The study's leaderboard of a track with 95 % intervals, best first; None where it has none yet."""
+    """The study's leaderboard of a track with 95 % intervals, best first; None where it has none yet.
+
+    A track of several stored lists has a table for each.
+    """
     frame = board(store, study, track, part)
     if frame is None or frame.is_empty():
         return None
+    tables = [part_of(rows, study, part) for rows in frame.partition_by("track", maintain_order=True)]
+    return Group(*(line for one in tables for line in ("", one)[one is tables[0] :]))
+
+
+def part_of(frame: pl.DataFrame, study: str, part: str) -> Group:
+    """The rows of one track as a table under its title."""
     shown = [name for name in LEADING if name in frame["metric"].unique()]
     made = table("method", "variant", *shown)
     for method, variant, figures in ranked(frame, shown[0]):
         cells = [figure(figures.get(name)) for name in shown]
         made.add_row(method, "" if variant == "default" else variant, *cells)
+    track = frame["track"][0]
     title = f"[bold]Leaderboard of {study}[/bold], track {track}, {part} part, 95 % intervals over users"
     return Group(title, made)
 

@@ -165,7 +165,7 @@ def retrieved_list(
     strangers = rows.join(rankings, on=["part", "user"], how="anti").height
     if strangers:
         raise ValueError(f"{strangers:,} queries have no ranking")
-    found = rankings.join(rows, on=["part", "user"], how="inner")
+    found = rankings.drop("target").join(rows, on=["part", "user"], how="inner")
     found = found.filter(~used.holds(found) & pl.col("score").is_not_null())
     found = found.filter(pl.col("item") != pl.col("target")).sort("part", "user", "rank")
     found = found.with_columns(nth=pl.int_range(pl.len()).over("part", "user"))
@@ -200,9 +200,7 @@ def placed(name: str, rows: pl.DataFrame, others: pl.DataFrame, seed: int) -> pl
 # --- checks ------------------------------------------------------------------------------------------------
 
 
-def the_target_once_and_nothing_used(
-    draft: Draft, inputs: Mapping[str, Any], settings: CandidatesSettings
-) -> Verdict:
+def the_target_once_and_nothing_used(draft: Draft, inputs: Mapping[str, Any], settings: Settings) -> Verdict:
     """Every query has every list, with its first target once and otherwise items that its user never used."""
     found, queries = draft.read("candidates"), inputs["split"].table("queries")
     lists = found.group_by("list", "part", "user").agg(
@@ -230,9 +228,10 @@ def the_target_once_and_nothing_used(
     return Verdict(not said, "; ".join(said), {"lists": lists.height})
 
 
-def lists_are_full(draft: Draft, inputs: Mapping[str, Any], settings: CandidatesSettings) -> Verdict:
+def lists_are_full(draft: Draft, inputs: Mapping[str, Any], settings: Settings) -> Verdict:
     """No list is shorter than its name says, as it is where a user used nearly everything."""
-    short = {name: draft.metrics[f"{name}_short"] for name in RANDOM}
+    counts = {name: count for name, count in draft.metrics.items() if name.endswith("_short")}
+    short = {name.removesuffix("_short"): count for name, count in counts.items()}
     said = [f"{count:,} lists of {name} are short" for name, count in short.items() if count]
     return Verdict(not said, "; ".join(said), short)
 

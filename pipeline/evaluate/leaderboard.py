@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 from pydantic import Field
 
-from pipeline.evaluate import statistics
+from pipeline.evaluate import statistics, tracks
 from pipeline.evaluate.pointwise import PARTS, listed, refusal
 from pipeline.evaluate.results import (
     LOWER_IS_BETTER,
@@ -29,7 +29,7 @@ from pipeline.evaluate.results import (
     results,
 )
 from pipeline.evaluate.statistics import Floats, UserMean
-from pipeline.evaluate.tracks import CTR, NEXT_ITEM, TRACKS
+from pipeline.evaluate.tracks import CTR, NEXT_ITEM, RERANK
 from pipeline.schema import Comparisons, Leaderboard, empty
 from pipeline.stage import Artefact, Check, Draft, Every, Input, Settings, Verdict, stage
 
@@ -190,16 +190,22 @@ def all_on_the_same_rows(draft: Draft, inputs: Mapping[str, Input], settings: Se
     """Figures that stand under each other in a part and metric count the same users and rows."""
     table = draft.read("leaderboard")
     counted = pl.struct("users", "users_skipped", "rows")
-    other = table.filter(counted != counted.first().over("part", "metric"))
+    other = table.filter(counted != counted.first().over("track", "part", "metric"))
     return refusal([f"{told(row)} over {row['rows']} other rows" for row in other.to_dicts()], table.height)
 
 
 def every_control_is_compared(draft: Draft, inputs: Mapping[str, Input], settings: Settings) -> Verdict:
     """Each method's variant is compared with every control of that method that was run."""
-    wanted = controlled(contenders(track_of(draft), listed(inputs["predictions"])))
+    wanted = [
+        (track.name, one, other)
+        for track in tracks_of(draft)
+        for one, other in controlled(contenders(track, listed(inputs["predictions"])))
+    ]
     tests = draft.read("comparisons").filter(question="control")
-    made = set(tests.select("method", "variant", "versus_method", "versus_variant").iter_rows())
-    broken = [f"{one} was not compared with {other}" for one, other in wanted if (*one, *other) not in made]
+    made = set(tests.select("track", "method", "variant", "versus_method", "versus_variant").iter_rows())
+    broken = [
+        f"{one} was not compared with {other}" for of, one, other in wanted if (of, *one, *other) not in made
+    ]
     return refusal(broken, len(wanted))
 
 
@@ -213,15 +219,20 @@ def intervals_hold_their_values(draft: Draft, inputs: Mapping[str, Input], setti
 
 def nobody_is_too_good(draft: Draft, inputs: Mapping[str, Input], settings: Settings) -> Verdict:
     """No figure so high that, on real data, a leaked answer is likelier than a good method."""
-    table, limits = draft.read("leaderboard"), track_of(draft).suspicious
+    table, limits = draft.read("leaderboard"), family(draft).suspicious
     limit = pl.col("metric").replace_strict(limits, default=None, return_dtype=pl.Float64)
     suspect = table.filter(pl.col("value") > limit)
     return refusal([f"{told(row)} {row['value']:.4f}" for row in suspect.to_dicts()], table.height)
 
 
-def track_of(draft: Draft) -> Track:
+def family(draft: Draft) -> Track:
     """The track that a stage belongs to: `ctr` of `ctr/leaderboard`."""
-    return TRACKS[draft.stage.name.split("/")[0]]
+    return tracks.TRACKS[draft.stage.name.split("/")[0]]
+
+
+def tracks_of(draft: Draft) -> list[Track]:
+    """The tracks on a stage's leaderboard: the stage's own, or all lists of `rerank`."""
+    return [tracks.of(name) for name in sorted(draft.read("leaderboard")["track"].unique())]
 
 
 def told(row: Mapping[str, str]) -> str:
@@ -250,14 +261,14 @@ def leaderboard(
     predictions: list[Artefact], users: Artefact, settings: LeaderboardSettings, out: Draft
 ) -> None:
     """All methods on the same rows, with intervals over users and corrected paired tests."""
-    judge(CTR, predictions, users, settings, out)
+    judge([CTR], predictions, users, settings, out)
 
 
 @stage(
     "next_item/leaderboard",
     settings=LeaderboardSettings,
     section="evaluate",
-    version=1,
+    version=2,
     inputs={"predictions": Every(NEXT_ITEM.predictions), "users": "next_item/user_metrics"},
     tables={"leaderboard": Leaderboard, "comparisons": Comparisons},
     checks=CHECKS,
@@ -266,33 +277,68 @@ def next_item_leaderboard(
     predictions: list[Artefact], users: Artefact, settings: LeaderboardSettings, out: Draft
 ) -> None:
     """All methods' orders of the catalogue for the same users, with intervals and corrected paired tests."""
-    judge(NEXT_ITEM, predictions, users, settings, out)
+    judge([NEXT_ITEM], predictions, users, settings, out)
+
+
+@stage(
+    "rerank/leaderboard",
+    settings=LeaderboardSettings,
+    section="evaluate",
+    version=1,
+    inputs={"predictions": Every("orders"), "users": "rerank/user_metrics"},
+    tables={"leaderboard": Leaderboard, "comparisons": Comparisons},
+    checks=CHECKS,
+)
+def rerank_leaderboard(
+    predictions: list[Artefact], users: Artefact, settings: LeaderboardSettings, out: Draft
+) -> None:
+    """All methods' orders of the same stored lists, each kind of list by itself, with intervals and tests."""
+    names = users.table(RERANK.users)["track"].unique().sort()
+    judge([tracks.of(name) for name in names], predictions, users, settings, out)
+
+
+class Judged(NamedTuple):
+    """The two tables of a track, and its headlines."""
+
+    leaderboard: pl.DataFrame
+    comparisons: pl.DataFrame
+    facts: Mapping[str, float | str]
 
 
 def judge(
-    track: Track, predictions: list[Artefact], users: Artefact, settings: LeaderboardSettings, out: Draft
+    of: Sequence[Track], predictions: list[Artefact], users: Artefact, settings: LeaderboardSettings, out: Draft
 ) -> None:
-    """Write a track's two tables. Raises ValueError where runs were measured on different users or rows."""
-    figures, field = users.table(track.users), contenders(track, predictions)
+    """Write the tables of tracks. Raises ValueError where runs were measured on different users or rows."""
+    found = [judged(track, predictions, users, settings) for track in of]
+    tests = pl.concat([empty(Comparisons), *(one.comparisons for one in found)])
+    out.table("leaderboard", pl.concat([empty(Leaderboard), *(one.leaderboard for one in found)]))
+    out.table("comparisons", tests)
+    for one in found:
+        out.metric(**one.facts)
+    out.metric(comparisons=tests.height, sure=tests.filter(pl.col("p_holm") < SURE).height)
+
+
+def judged(track: Track, predictions: list[Artefact], users: Artefact, settings: LeaderboardSettings) -> Judged:
+    """Everything about one track, each kind of list by itself."""
+    figures, field = users.table(track.users).filter(track=track.name), contenders(track, predictions)
     refuse_unequal(track, figures)
     drawn = {"resamples": settings.resamples, "seed": settings.seed}
     found = [r for part in PARTS for one in field for r in results(track, one, figures, part, **drawn)]
-    table, tests = board(track, found), compare(track, duels(track, found, field), settings)
-    out.table("leaderboard", table)
-    out.table("comparisons", tests)
-    out.metric(
-        **headlines(track, found, field),
-        comparisons=tests.height,
-        sure=tests.filter(pl.col("p_holm") < SURE).height,
-    )
+    tests = compare(track, duels(track, found, field), settings)
+    return Judged(board(track, found), tests, headlines(track, found, field))
 
 
 def headlines(track: Track, found: Sequence[Result], field: Sequence[Contender]) -> dict[str, float | str]:
-    """The winner of validation and its test figures, then the same for the best baseline."""
+    """The winner of validation and its test figures, then the same for the best baseline.
+
+    Of a stored list under its name: `random_20_best`.
+    """
+    _, slash, name_of_list = track.name.partition("/")
+    of = f"{name_of_list}_" if slash else ""
     facts: dict[str, float | str] = {}
     for role, kinds in (("best", ("baseline", "method")), ("baseline", ("baseline",))):
         name = best(found, track.main, [c.name for c in field if c.kind in kinds])
         if name:
-            facts[role] = str(name)
-            facts |= {f"{role}_{r.metric}": r.value for r in found if r.name == name and r.part == "test"}
+            facts[of + role] = str(name)
+            facts |= {f"{of}{role}_{r.metric}": r.value for r in found if r.name == name and r.part == "test"}
     return facts

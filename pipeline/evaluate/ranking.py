@@ -21,7 +21,7 @@ from pipeline.schema import Exposure, UserRanks, empty
 from pipeline.stage import Artefact, Check, Draft, Every, Input, Settings, Verdict, stage
 
 TRACK = "next_item"
-CUTS = (5, 10, 20)
+CUTS = (1, 5, 10, 20)
 KINDS = ("hr", "ndcg", "mrr", "map", "precision", "recall")
 METRICS = tuple(f"{kind}_{cut}" for kind in KINDS for cut in CUTS)
 Floats = NDArray[np.float64]
@@ -157,10 +157,14 @@ def exposed(rankings: pl.DataFrame, catalogue: pl.DataFrame) -> pl.DataFrame:
     return pl.DataFrame(list(found.items()), schema={"metric": pl.String, "value": pl.Float64}, orient="row")
 
 
-def runs(artefacts: Input) -> Iterator[tuple[tuple[Any, ...], pl.DataFrame]]:
-    """Every run of the track, as (track, method, variant, seed), and its orders; one artefact at a time."""
+def runs(artefacts: Input, track: str) -> Iterator[tuple[tuple[Any, ...], pl.DataFrame]]:
+    """Every run of a track, as (track, method, variant, seed), and its orders; one artefact at a time.
+
+    The track `rerank` is all of its lists: `rerank/random_20` and the others.
+    """
     for artefact in listed(artefacts):
-        rows = artefact.scan("rankings").filter(track=TRACK).collect()
+        own = pl.col("track").str.split("/").list.first() == track
+        rows = artefact.scan("rankings").filter(own).collect()
         yield from rows.partition_by(*RUN, as_dict=True, maintain_order=True).items()
 
 
@@ -172,7 +176,7 @@ def every_method_ranked_every_query(draft: Draft, inputs: Mapping[str, Input], s
     queries = one(inputs["split"]).table("queries")
     broken: list[str] = []
     seen: set[tuple[Any, ...]] = set()
-    for run, rows in runs(inputs["predictions"]):
+    for run, rows in runs(inputs["predictions"], TRACK):
         found = faults(rows, queries) | (
             {"rows of a run that another stage ranked too": rows.height} if run in seen else {}
         )
@@ -189,7 +193,7 @@ def told(run: tuple[Any, ...]) -> str:
     "next_item/user_metrics",
     settings=Settings,
     section="evaluate",
-    version=1,
+    version=2,
     inputs={"predictions": Every("rankings"), "split": "next_item/split"},
     tables={"user_ranks": UserRanks, "exposure": Exposure},
     checks=(Check(every_method_ranked_every_query),),
@@ -198,7 +202,7 @@ def user_metrics(predictions: list[Artefact], split: Artefact, settings: Setting
     """Each user's own hit rate, NDCG, MRR, MAP, precision and recall, and what all lists together show."""
     catalogue = split.table("catalogue")
     ranks, shown = [empty(UserRanks)], [empty(Exposure)]
-    for run, orders in runs(predictions):
+    for run, orders in runs(predictions, TRACK):
         for (part,), rows in orders.partition_by("part", as_dict=True, maintain_order=True).items():
             ranks.append(keyed(figures(rows), UserRanks, run, part))
             shown.append(keyed(exposed(rows, catalogue), Exposure, run, part))

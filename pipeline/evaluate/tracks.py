@@ -3,10 +3,12 @@
 `pipeline.evaluate.results` and `pipeline.evaluate.leaderboard` are the same machine for all of them.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 
-from pipeline.evaluate import ranking, statistics
+from pipeline.evaluate import ranking, reranking, statistics
 from pipeline.evaluate.results import Contender, Pooled, Track
 from pipeline.evaluate.statistics import Floats, Measure, Rows, UserMean
 
@@ -76,10 +78,43 @@ NEXT_ITEM = Track(
     counts=("targets",),
     metrics=ranking.METRICS,
     main="ndcg_10",
-    tested=tuple(f"{kind}_{cut}" for cut in ranking.CUTS for kind in ("hr", "ndcg")),
+    tested=tuple(f"{kind}_{cut}" for cut in ranking.CUTS if cut > 1 for kind in ("hr", "ndcg")),
     means=ranking_means,
     asked=("method", "baseline"),  # models differ enough among themselves to ask whether the best is
     suspicious={"ndcg_10": 0.9},
     aside=("seen_kept",),
 )
-TRACKS = {track.name: track for track in (CTR, NEXT_ITEM)}
+RERANK = Track(  # of all its lists; `of` makes the track of one
+    name=reranking.TRACK,
+    predictions="rankings",
+    users="user_ranks",
+    counts=("targets",),
+    metrics=ranking.METRICS,
+    main="ndcg_10",
+    tested=("hr_1", "ndcg_10"),
+    means=ranking_means,
+    asked=("method", "baseline"),
+    suspicious={"hr_1": 0.95},
+)
+TRACKS = {track.name: track for track in (CTR, NEXT_ITEM, RERANK)}
+
+
+def of(name: str) -> Track:
+    """The track of predictions: `ctr`, `next_item`, or one of the lists of `rerank`, as `rerank/random_20`."""
+    if name in TRACKS:
+        return TRACKS[name]
+    metrics = telling(name)
+    main = "ndcg_10" if "ndcg_10" in metrics else "ndcg_5"
+    return replace(RERANK, name=name, metrics=metrics, main=main, tested=("hr_1", main))
+
+
+def telling(name: str) -> tuple[str, ...]:
+    """The metrics that tell methods apart on short lists with one target.
+
+    HR where the list goes on below the cut; precision, recall and MAP, and whatever looks at the first place,
+    say no more than HR, MRR and HR@1 then.
+    """
+    length = reranking.length_of(name)
+    hits = [f"hr_{cut}" for cut in ranking.CUTS if cut < length]
+    graded = [f"{kind}_{cut}" for kind in ("ndcg", "mrr") for cut in ranking.CUTS if 1 < cut <= length]
+    return (*hits, *graded)

@@ -289,7 +289,7 @@ def test_a_model_to_leave_out_that_is_none_is_an_error_with_the_nearest_name(
             TWO_TRACKS.plan(study, store, tmp_path)
 
 
-@pytest.mark.parametrize("tracks", [(), ("ctr", "ctr"), ("crt",)])
-def test_tracks_that_are_none_repeat_or_are_unknown_are_refused(tracks: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("tracks", [(), ("ctr", "ctr"), ("crt",), ("ctr", "rerank")])
+def test_tracks_that_are_none_repeat_are_unknown_or_lack_another_are_refused(tracks: tuple[str, ...]) -> None:
     with pytest.raises(ValidationError):
         Study(name="toy", title="Toy", tracks=tracks)  # type: ignore[arg-type]

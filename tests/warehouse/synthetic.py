@@ -12,10 +12,13 @@ import polars as pl
 from pydantic import Field
 
 from pipeline import schema
+from pipeline.collab import reranked
 from pipeline.collab.ranked import RankedSettings, every_query_ranked_once, write_rankings
-from pipeline.evaluate import ranking
-from pipeline.evaluate.leaderboard import leaderboard, next_item_leaderboard
+from pipeline.data.candidates import candidates
+from pipeline.evaluate import ranking, reranking
+from pipeline.evaluate.leaderboard import leaderboard, next_item_leaderboard, rerank_leaderboard
 from pipeline.evaluate.pointwise import user_metrics
+from pipeline.evaluate.recommendations import recommendations
 from pipeline.graph import Graph
 from pipeline.stage import Check, Pinned, Settings, Verdict, run, stage
 from pipeline.store import Artefact, Store
@@ -454,20 +457,25 @@ def next_split(dataset: Artefact, settings: Empty, out) -> None:
     out.table(
         "catalogue", pl.DataFrame({"item": range(len(times)), "train_rows": times}).with_columns(place="item")
     )
+    out.metric(kind="leave_last")
 
 
 def ranker(name: str, noise: float, seeded: bool):
     """Declaration of a model that sees the true chance through its noise and ranks the catalogue."""
 
-    def rank(split: Artefact, settings: RankedSettings, out) -> None:
+    def scorer(split: Artefact, fitted, settings: RankedSettings):
+        """Scores, of a draft or of a finished artefact."""
         import torch
 
         items = split.table("catalogue").height
         users = int(split.table("events")["user"].max()) + 1  # type: ignore[arg-type]
-        rng = np.random.default_rng([out.seed, len(name)])
+        rng = np.random.default_rng([fitted.seed, len(name)])
         scores = chances(Sizes(users=users, items=items)) + rng.normal(size=(users, items)) * noise
         table = torch.from_numpy(scores.astype(np.float32))
-        write_rankings(out, name, lambda block: table[block.user], split, settings)
+        return lambda block: table[block.user]
+
+    def rank(split: Artefact, settings: RankedSettings, out) -> None:
+        write_rankings(out, name, scorer(split, out, settings), split, settings)
 
     rank.__name__, rank.__doc__ = f"rank_{name}", "Rank the catalogue."
     return stage(
@@ -480,22 +488,37 @@ def ranker(name: str, noise: float, seeded: bool):
         checks=(Check(every_query_ranked_once),),
         seeded=seeded,
         predicts="rankings",
+        scorer=scorer,
     )(rank)
 
 
 rank_popularity = ranker("popularity", 0.6, seeded=False)
 rank_sasrec = ranker("sasrec", 0.1, seeded=True)
-RANKED = (next_split, rank_popularity, rank_sasrec, ranking.user_metrics, next_item_leaderboard)
+RANKED = (
+    next_split,
+    rank_popularity,
+    rank_sasrec,
+    ranking.user_metrics,
+    next_item_leaderboard,
+    recommendations,
+    candidates,
+    reranked.retrieved,
+    reranked.orders,
+    reranking.user_metrics,
+    rerank_leaderboard,
+)
 
 QUICK = {"ctr": {"leaderboard": {"resamples": 100, "flips": 100}}}
-RANKED_QUICK = {**QUICK, "next_item": {"leaderboard": {"resamples": 100, "flips": 100}}}
+RANKED_QUICK = {track: QUICK["ctr"] for track in ("ctr", "next_item", "rerank")}
+MANY_ITEMS = {"source": {"items": 100}}  # so that nobody has used nearly all of them
 
 
 def ranked_study(name: str = "ranked", **sections) -> Study:
-    """Both tracks, the second with a model whose seen items are kept too; only baselines on the first."""
+    """All tracks, next_item with a model whose seen items are kept too; only baselines on ctr."""
     models = {"next_item": {"sasrec": {"seen_kept": True}}}
-    both = {"tracks": ("ctr", "next_item"), "methods": {}, "evaluate": RANKED_QUICK, "models": models}
-    return study(name, **{**both, **sections})
+    tracks = ("ctr", "next_item", "rerank")
+    facts = {"tracks": tracks, "methods": {}, "evaluate": RANKED_QUICK, "models": models, "data": MANY_ITEMS}
+    return study(name, **{**facts, **sections})
 
 
 def study(name: str = "quickstart", **sections) -> Study:

@@ -18,7 +18,8 @@ KEYS = {  # what one row of a mart is
     "user_journey": "study, row",
     "learning_curves": "study, stage, variant, seed, phase, metric, step",
     "costs": "study, track, method, variant",
-    "recommendations_with_titles": "study, track, method, variant, seed, part, user, rank",
+    "rankings_with_titles": "study, track, method, variant, seed, part, user, rank",
+    "recommendations": "study, user, rank",
     "quarantine_reasons": 'study, "table", file, "column", reason',
     "method_disagreement": "study, track, row",
 }
@@ -240,6 +241,7 @@ def test_disagreement_lies_between_nothing_and_one(catalogue):
 
 def test_tracks_do_not_share_what_models_of_one_name_cost(catalogue):
     rows = query(catalogue, "from leaderboard where study = 'ranked' and method = 'popularity' order by track")
+    rows = rows.filter(~pl.col("track").str.starts_with("rerank/"))
     own = dict(query(catalogue, "select stage, seconds from raw.artefacts where study = 'ranked'").iter_rows())
     assert rows["track"].to_list() == ["ctr", "next_item"]
     assert rows["seconds"].to_list() == pytest.approx([own["popularity"], own["next_item/popularity"]])
@@ -257,16 +259,58 @@ def test_orders_with_seen_items_kept_are_set_aside(catalogue):
     ]
 
 
-def test_recommendations_are_the_first_of_each_list_in_words(catalogue):
+def test_recommendations_are_what_validation_chose_and_say_how_well_known_an_item_is(catalogue):
+    found = query(catalogue, "from recommendations where user = 3")
+    assert found["rank"].to_list() == list(range(1, 21))
+    valid = query(
+        catalogue,
+        "select method, valid_ndcg_10 from leaderboard where track = 'next_item' and variant = 'default'",
+    )
+    assert found["method"].unique().to_list() == valid.top_k(1, by="valid_ndcg_10")["method"].to_list()
+    rows = dict(query(catalogue, "select item, train_rows from raw.catalogue").iter_rows())
+    assert found["train_rows"].to_list() == [rows[item] for item in found["item"]]
+
+
+def test_lists_of_the_rerank_track_stand_beside_the_catalogue_in_words(catalogue):
     found = query(
         catalogue,
-        """from recommendations_with_titles
-           where method = 'sasrec' and variant = 'default' and seed = 1 and part = 'test' and user = 3""",
+        """select track, count(*) as places, count(train_rows) as known from rankings_with_titles
+           where part = 'test' and user = 3 and seed = 1 and variant = 'default' and track like 'rerank/%'
+           group by all order by all""",
+    )
+    assert found.rows() == [
+        ("rerank/random_10", 10, 10),
+        ("rerank/random_20", 20, 20),
+        ("rerank/retrieved_50", 20, 20),
+    ]
+
+
+def test_each_kind_of_list_has_its_rows_of_the_leaderboard(catalogue):
+    found = query(
+        catalogue,
+        "select track, method, hr_1, hr_10, seconds from leaderboard where track like 'rerank/%' order by all",
+    )
+    assert found["track"].to_list() == sorted(
+        ["rerank/random_10", "rerank/random_20", "rerank/retrieved_50"] * 2
+    )
+    assert found["hr_1"].is_between(0, 1).all()
+    assert found["seconds"].null_count() == 6  # one stage asks all models again: it is the cost of none
+    assert found.filter(track="rerank/random_10")["hr_10"].null_count() == 2  # ten of ten: says nothing
+
+
+def test_rankings_are_the_first_of_each_list_in_words(catalogue):
+    found = query(
+        catalogue,
+        """from rankings_with_titles
+           where track = 'next_item' and method = 'sasrec' and variant = 'default' and seed = 1
+               and part = 'test' and user = 3""",
     )
     long = query(
         catalogue,
-        """from raw.rankings where method = 'sasrec' and variant = 'default' and seed = 1 and part = 'test'
-           and user = 3 and score is not null order by rank""",
+        """from raw.rankings
+           where track = 'next_item' and method = 'sasrec' and variant = 'default' and seed = 1
+               and part = 'test' and user = 3 and score is not null
+           order by rank""",
     )
     titles = dict(query(catalogue, "select item, title from raw.items where study = 'ranked'").iter_rows())
     assert found["item"].to_list() == long["item"].to_list()[:20]

@@ -2,8 +2,11 @@
 with recursive
 
 ancestors as (
-    select study, track, method, variant, seed, stage, fingerprint
-    from (from staging.predictors union all from staging.rankers)
+    -- the stage that asks all fitted models again is no model's own: what a model took stands on its own track
+    select makers.*
+    from (from staging.predictors union all from staging.rankers) as makers
+    inner join staging.artefacts as artefacts using (study, fingerprint)
+    where artefacts.section <> 'evaluate'
     union
     select
         child.study,

@@ -20,6 +20,7 @@ figures as (
         any_value(value) filter (where metric = 'ndcg_10' and part = 'test') as ndcg_10,
         any_value(low) filter (where metric = 'ndcg_10' and part = 'test') as ndcg_10_low,
         any_value(high) filter (where metric = 'ndcg_10' and part = 'test') as ndcg_10_high,
+        any_value(value) filter (where metric = 'hr_1' and part = 'test') as hr_1,
         any_value(value) filter (where metric = 'hr_10' and part = 'test') as hr_10,
         any_value(value) filter (where metric = 'auc' and part = 'valid') as valid_auc,
         any_value(value) filter (where metric = 'uauc' and part = 'valid') as valid_uauc,

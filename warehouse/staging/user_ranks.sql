@@ -1,4 +1,4 @@
--- one row per user, method, variant, seed and part: figures of the user's order of the catalogue
+-- one row per user, method, variant, seed and part: figures of the user's order of the catalogue or a list
 select
     study,
     track,
@@ -9,21 +9,27 @@ select
     user,
     targets,
     "first" as first_rank,
+    hr_1,
     hr_5,
     hr_10,
     hr_20,
+    ndcg_1,
     ndcg_5,
     ndcg_10,
     ndcg_20,
+    mrr_1,
     mrr_5,
     mrr_10,
     mrr_20,
+    map_1,
     map_5,
     map_10,
     map_20,
+    precision_1,
     precision_5,
     precision_10,
     precision_20,
+    recall_1,
     recall_5,
     recall_10,
     recall_20

@@ -12,7 +12,7 @@ from typing import Literal
 import polars as pl
 from pydantic import Field
 
-from pipeline.evaluate.report import ranked
+from pipeline.evaluate.report import lists, ranked
 from pipeline.evaluate.report.contained import loads
 from pipeline.evaluate.report.facts import gather, holding
 from pipeline.evaluate.report.findings import rows, told
@@ -42,7 +42,9 @@ class ReportSettings(Settings):
 
 def outside(settings: ReportSettings, root: Path) -> dict[str, str]:
     """Hashes of the page's template, and of the published figures where the study asks for them."""
-    read = {"template": TEMPLATE} | ({"published": PUBLISHED} if settings.published else {})
+    read = {"template": TEMPLATE, "lists": lists.TEMPLATE} | (
+        {"published": PUBLISHED} if settings.published else {}
+    )
     return {name: hash_file(file) for name, file in read.items()}
 
 
@@ -83,7 +85,7 @@ def listed(source: Input) -> list[Artefact]:
     "report",
     settings=ReportSettings,
     section="evaluate",
-    version=2,
+    version=3,
     inputs={"everything": Every()},
     checks=(Check(self_contained), Check(every_method_is_shown)),
     shared={"title": "title", "study": "name"},

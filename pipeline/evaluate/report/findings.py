@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 import polars as pl
 
+from pipeline.evaluate.ranking import CUTS
 from pipeline.evaluate.report.facts import Checked, Cost, Facts, Unlike
 from pipeline.evaluate.results import Name
 
@@ -25,10 +26,8 @@ WORDS = {
     "uauc_weighted": "UAUC, weighted",
     "log_loss": "log loss",
     "accuracy": "accuracy",
-    **{
-        f"{kind.lower()}_{cut}": f"{kind}@{cut}" for kind in ("HR", "NDCG", "MRR", "MAP") for cut in (5, 10, 20)
-    },
-    **{f"{kind}_{cut}": f"{kind}@{cut}" for kind in ("precision", "recall") for cut in (5, 10, 20)},
+    **{f"{kind.lower()}_{cut}": f"{kind}@{cut}" for kind in ("HR", "NDCG", "MRR", "MAP") for cut in CUTS},
+    **{f"{kind}_{cut}": f"{kind}@{cut}" for kind in ("precision", "recall") for cut in CUTS},
 }
 Row = Mapping[str, Any]
 Tone = Literal["good", "bad", "neutral"]

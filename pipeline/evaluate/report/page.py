@@ -215,6 +215,7 @@ def section(ranked: Ranked, published: Sequence[Published]) -> dict[str, Any]:
         "popularity": Markup(figures.with_bands(ranked.popularity, "taste", "training rows of the next item")),
         "overlap": Markup(figures.heat(ranked.overlap, "overlap")),
         "readers": ranked.readers,
+        "lists": ranked.lists,
     }
 
 

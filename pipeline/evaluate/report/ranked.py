@@ -13,7 +13,9 @@ import numpy as np
 import polars as pl
 
 from pipeline.evaluate import statistics
+from pipeline.evaluate.report import lists as reranked
 from pipeline.evaluate.report.facts import holding, table
+from pipeline.evaluate.report.lists import Board
 from pipeline.evaluate.results import Name, contenders
 from pipeline.evaluate.statistics import UserMean
 from pipeline.evaluate.tracks import NEXT_ITEM
@@ -61,6 +63,7 @@ class Ranked:
     popularity: Sequence[Point]
     overlap: Mapping[tuple[str, str], float]
     readers: Sequence[Reader]
+    lists: Sequence[Board]
 
 
 def gather(everything: Sequence[Artefact]) -> Ranked | None:
@@ -71,7 +74,9 @@ def gather(everything: Sequence[Artefact]) -> Ranked | None:
     field = contenders(NEXT_ITEM, holding(everything, "rankings"))
     queries = of_track(everything, "queries", Queries).filter(part="test")
     catalogue = pl.concat([a.table("catalogue") for a in holding(everything, "catalogue")])
-    figures = table(everything, "user_ranks", UserRanks).filter(part="test", variant="default")
+    figures = table(everything, "user_ranks", UserRanks).filter(
+        track=NEXT_ITEM.name, part="test", variant="default"
+    )
     first = lists(everything)
     return Ranked(
         leaderboard=board,
@@ -85,6 +90,7 @@ def gather(everything: Sequence[Artefact]) -> Ranked | None:
         popularity=curve(figures, target_popularity(queries, catalogue)),
         overlap=overlap(first),
         readers=readers(first, queries, everything),
+        lists=reranked.gather(everything),
     )
 
 

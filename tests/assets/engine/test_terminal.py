@@ -68,8 +68,9 @@ def test_text_of_a_setting_is_not_taken_for_markup(store: Store) -> None:
     assert "[red]x[/red]" in lines[-1]
 
 
-def row(method: str, metric: str, value: float, variant: str = "default") -> dict:
+def row(method: str, metric: str, value: float, variant: str = "default", track: str = "ctr") -> dict:
     return {
+        "track": track,
         "method": method,
         "variant": variant,
         "part": "test",
@@ -103,6 +104,24 @@ def test_the_best_stands_first_with_its_interval(monkeypatch: pytest.MonkeyPatch
 def test_a_method_without_the_leading_metric_stands_last(monkeypatch: pytest.MonkeyPatch) -> None:
     lines = board(monkeypatch, row("a", "log_loss", 0.4), row("b", "uauc", 0.5))
     assert [line.split()[0] for line in lines[2:]] == ["b", "a"]
+
+
+def test_every_kind_of_list_has_a_table_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = board(
+        monkeypatch,
+        row("als", "hr_1", 0.3, track="rerank/random_10"),
+        row("als", "hr_1", 0.2, track="rerank/random_20"),
+        row("als", "hr_10", 0.8, track="rerank/random_20"),
+    )
+    assert [line.split(", ")[1] for line in lines if line.startswith("Leaderboard")] == [
+        "track rerank/random_10",
+        "track rerank/random_20",
+    ]
+    assert [line for line in lines if line.startswith("method")] == [
+        "method variant hr_1",
+        "method variant hr_1 hr_10",
+    ]
+    assert "als 0.3000 0.250-0.350" in lines
 
 
 def test_of_losses_the_lowest_stands_first(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -83,7 +83,7 @@ def orders(made: Artefact) -> pl.DataFrame:
 def test_als_with_the_mean_vector_of_cold_items_would_be_seen(tmp_path) -> None:
     made = make(als.als, circles(), tmp_path, **QUICK)
     assert asked_again(made, circles().queries).equals(orders(made))
-    rows, model = circles().trained, als.unfitted(als.ALSSettings(**QUICK), 1)
+    rows, model = circles().trained, als.unfitted(als.ALSSettings.model_validate(QUICK), 1)
     model.item_factors = als.stored(made).items
     wrong = order(als.fold_in(rows, model), circles().queries, ITEMS)
     assert not wrong["score"].equals(orders(made)["score"])
@@ -91,7 +91,7 @@ def test_als_with_the_mean_vector_of_cold_items_would_be_seen(tmp_path) -> None:
 
 def test_the_library_leaves_cold_items_at_zero_as_the_scorer_takes_for_granted() -> None:
     rows = circles().trained
-    items = als.factorise(rows, als.ALSSettings(**QUICK), 1).item_factors
+    items = als.factorise(rows, als.ALSSettings.model_validate(QUICK), 1).item_factors
     assert not items[~rows.known.items].any()
     assert items[rows.known.items].any(axis=1).all()
 
