@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 from rich.markup import escape
@@ -32,6 +32,18 @@ app = typer.Typer(
 out = terminal.console()
 StudyName = Annotated[str, typer.Argument(help="A file in studies/, without .yaml", metavar="STUDY")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the whole traceback of an error.")]
+
+
+class Plan(NamedTuple):
+    """What a run takes.
+
+    chosen: assets to look at, also those of no part in the study; own: the study's among them; due: those that
+    have to run in any case, if only to forget what the study no longer holds.
+    """
+
+    chosen: list[str]
+    own: list[str]
+    due: set[str]
 
 
 @contextmanager
@@ -69,13 +81,13 @@ def run(
     """Bring a study up to date: only what changed is computed."""
     with plain_errors(debug):
         project = Project.here()
-        chosen, due = plan_run(project, study, select or [])
+        plan = plan_run(project, study, select or [])
         if not dry_run:
-            execute(project, study, chosen, due)
+            execute(project, study, plan)
 
 
-def plan_run(project: Project, study: str, words: list[str]) -> tuple[list[str], set[str]]:
-    """Print what is to compute and why. Returns the chosen assets, and those that have to run in any case."""
+def plan_run(project: Project, study: str, words: list[str]) -> Plan:
+    """Print what is to compute and why."""
     from assets.engine import choice, declare
 
     graph = declare.graph()
@@ -86,12 +98,15 @@ def plan_run(project: Project, study: str, words: list[str]) -> tuple[list[str],
     out.print(f"[bold]{study}[/bold]: {escape(plan.title)}", highlight=False)
     if behind:
         out.print(terminal.status_table(behind, project.store))
-    out.print(f"{len({s.planned.stage.name for s in behind})} of {len(chosen)} assets to compute\n")
-    due = choice.due(statuses, project.store) | choice.named(words, graph)
-    return chosen if words else [*chosen, "warehouse"], due
+    planned = {s.planned.stage.name for s in statuses}
+    own = [name for name in chosen if name in planned]
+    out.print(f"{len({s.planned.stage.name for s in behind})} of {len(own)} assets to compute\n")
+    left = {name for name in chosen if name not in planned and project.store.head(study, name)}
+    due = choice.due(statuses, project.store) | choice.named(words, graph) | left
+    return Plan(chosen if words else [*chosen, "warehouse"], own, due)
 
 
-def execute(project: Project, study: str, chosen: list[str], due: set[str]) -> None:
+def execute(project: Project, study: str, plan: Plan) -> None:
     """Run what is due, and what Dagster marks, a line each; then show what came of it."""
     from assets.definitions import define
     from assets.engine import declare, runs
@@ -103,26 +118,34 @@ def execute(project: Project, study: str, chosen: list[str], due: set[str]) -> N
         for dead in runs.bury(on):
             out.print(f"[dim]run {dead[:8]} had died; it is marked as failed[/dim]")
         with held(on):
-            marked = runs.unsynced(definitions, on, study, chosen)
-            names = [name for name in chosen if name in due or name in marked]
-            names += ["warehouse"] if names and "warehouse" in chosen and "warehouse" not in names else []
-            happenings = list(told(runs.drive(definitions, on, study, names))) if names else []
+            marked = runs.unsynced(definitions, on, study, plan.chosen)
+            names = [name for name in plan.chosen if name in plan.due or name in marked]
+            names += ["warehouse"] if names and "warehouse" in plan.chosen and "warehouse" not in names else []
+            driven = runs.drive(definitions, on, study, names) if names else iter(())
+            happenings = list(told(driven, {*plan.own, "warehouse"}))
         catch_up(project)
-    computed = sum(h.kind == "made" and h.facts.get("computed", 0) > 0 for h in happenings)
-    out.print(f"{computed} of {len(chosen)} assets computed, {len(chosen) - len(names)} already up to date\n")
+    computed = {h.asset for h in happenings if h.kind == "made" and h.facts.get("computed")}
+    ended = {h.asset for h in happenings if h.kind in ("made", "failed")}
     failed = [h for h in happenings if h.kind == "failed"]
+    skipped = [name for name in names if name not in ended and name in {*plan.own, "warehouse"}]
+    found = {*plan.own} - computed - {*skipped} - {h.asset for h in failed}
+    out.print(f"{len(computed)} of {len(plan.own)} assets computed, {len(found)} already up to date\n")
     if failed:
-        ended = {h.asset for h in happenings if h.kind in ("made", "failed")}
-        show_failure(failed, [name for name in names if name not in ended], study)
+        show_failure(failed, skipped, study)
         raise typer.Exit(1)
     show_results(project, study)
 
 
-def told(happenings: "Iterator[Happening]") -> "Iterator[Happening]":
+def told(happenings: "Iterator[Happening]", shown: set[str]) -> "Iterator[Happening]":
+    """The happenings, each told as it comes where it is of an asset to be shown."""
+    any_told = False
     for happening in happenings:
-        tell(happening)
+        if happening.asset in shown:
+            tell(happening)
+            any_told = True
         yield happening
-    out.print()
+    if any_told:
+        out.print()
 
 
 def tell(happening: "Happening") -> None:
@@ -131,15 +154,22 @@ def tell(happening: "Happening") -> None:
     if happening.kind == "started" and out.is_terminal:
         out.print(f"[dim]… {name}[/dim]", end="\r", highlight=False)
     elif happening.kind == "made":
-        facts = happening.facts
-        how = f"computed {facts['computed']}" if facts.get("computed") else facts.get("note", "unchanged")
-        out.print(f"[green]✓[/green] {name:<24} {how:<18} {facts['took_seconds']:>7.1f} s", highlight=False)
+        took = f"{how(happening.facts):<18} {happening.facts['took_seconds']:>7.1f} s"
+        out.print(f"[green]✓[/green] {name:<24} {took}", highlight=False)
     elif happening.kind == "failed":
         out.print(f"[red]✗ {name}[/red]: {text}", highlight=False)
     elif happening.kind == "check":
-        out.print(f"[red]! {name}[/red] check {text}", highlight=False)
+        colour, word = ("red", "failed") if happening.facts["blocking"] else ("yellow", "warns")
+        out.print(f"[{colour}]! {name}[/{colour}] check {word}: {text}", highlight=False)
     elif happening.kind == "skipped":
         out.print(f"[dim]- {name:<24} not run[/dim]", highlight=False)
+
+
+def how(facts: dict[str, Any]) -> str:
+    """Whether an asset was computed, and how many of its cells, or found."""
+    computed = facts.get("computed", 0)
+    cells = "" if computed == facts.get("cells") == 1 else f" {computed} of {facts.get('cells')}"
+    return f"computed{cells}" if computed else facts.get("note", "unchanged")
 
 
 def show_failure(failed: "list[Happening]", skipped: list[str], study: str) -> None:
@@ -247,10 +277,11 @@ def sql(
 def list_studies() -> None:
     """The studies of this project."""
     project = Project.here()
-    made = terminal.table("study", "title", "report")
+    made = terminal.table("study", "title", "report", whole=1)
     for name in studies.names(project.root):
         page = project.page(name, "report.html")
-        made.add_row(name, escape(title(project, name)), str(page) if page.exists() else "")
+        shown = page.relative_to(project.root) if page.is_relative_to(project.root) else page
+        made.add_row(name, escape(title(project, name)), str(shown) if page.exists() else "[dim]not run[/dim]")
     out.print(made)
 
 
@@ -266,14 +297,10 @@ def doctor() -> None:
     """Check versions, disk, memory, device, studies, secrets and Dagster; say how to mend."""
     from resources.doctor import examine
 
-    signs = {"good": "[green]good[/green]", "note": "[yellow]note[/yellow]", "bad": "[red]bad[/red]"}
     bad = 0
-    for finding in examine(Project.here()):
+    for finding in examine(Project.here()):  # a line each, as some take seconds
         bad += finding.state == "bad"
-        mend = f"  -> {escape(finding.mend)}" if finding.mend else ""
-        out.print(
-            f"{signs[finding.state]:<22} {finding.what:<20} {escape(finding.found)}{mend}", highlight=False
-        )
+        out.print(terminal.diagnosis(finding.state, finding.what, finding.found, finding.mend))
     raise typer.Exit(1 if bad else 0)
 
 

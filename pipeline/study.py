@@ -2,10 +2,10 @@
 
     studies/quickstart.yaml -> Study -> (with the graph) every stage's settings
 
-The file is strict: an unknown key is an error that names the nearest known key.
+The file is strict: an unknown key is an error that names the nearest known key, and so is a key written twice.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
@@ -110,16 +110,43 @@ class Study(BaseModel):
 
 def load(file: Path) -> Study:
     """Read a study file. Raises StudyError with the file and the key at fault."""
+    text = file.read_text()
     try:
-        written = yaml.safe_load(file.read_text()) or {}
+        twice = list(written_twice(yaml.compose(text, Loader=yaml.SafeLoader), set()))
+        written = yaml.safe_load(text) or {}
     except yaml.YAMLError as error:
         raise StudyError(f"{file}: not valid YAML: {error}") from error
+    if twice:
+        raise StudyError("\n".join(f"{file}, {one}" for one in twice))
     if not isinstance(written, dict):
         raise StudyError(f"{file}: a study is a mapping of keys, this is a {type(written).__name__}")
     try:
         return Study(name=file.stem, **without_empty(written))
     except ValidationError as error:
         raise StudyError(explain(error, str(file), Study)) from error
+
+
+def written_twice(node: yaml.Node | None, seen: set[int]) -> Iterator[str]:
+    """Keys that stand twice in one mapping, of which a parser would silently keep the last.
+
+    A key that `<<` brings from elsewhere may be written again: that is what a merge is for. seen: nodes
+    looked at before, as an alias is the node that it stands for.
+    """
+    if not isinstance(node, yaml.CollectionNode) or id(node) in seen:
+        return
+    seen.add(id(node))
+    first: dict[tuple[str, str], yaml.Node] = {}
+    pairs = node.value if isinstance(node, yaml.MappingNode) else [(None, part) for part in node.value]
+    for key, value in pairs:
+        before = first.setdefault((key.tag, key.value), key) if isinstance(key, yaml.ScalarNode) else key
+        if before is not key:
+            yield f"line {line(key)}: the key {key.value!r} stands twice, first in line {line(before)}"
+        yield from written_twice(value, seen)
+
+
+def line(node: yaml.Node) -> int:
+    """Where it stands in its file, from 1."""
+    return node.start_mark.line + 1
 
 
 def without_empty(written: dict[str, Any]) -> dict[str, Any]:

@@ -15,20 +15,23 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import psutil
 import yaml
+from pydantic import ValidationError
 
 from pipeline import study as studies
-from pipeline.data.sources import scheme
+from pipeline.data.sources import COMMIT, SourceSettings, cache, scheme
+from pipeline.llm.load import LanguageModel
 from pipeline.redact import redact
+from pipeline.stage import hash_file
+from pipeline.study import Study
 from resources.project import Project
 
 GIB = 2**30
 DISK_NEEDED = 5 * GIB
 MEMORY_NEEDED = 3 * GIB
-PLACES = (("data", "source", "locations"), ("models", "language_model", "location"))
 SECRET = re.compile(r"\b([A-Z][A-Z0-9_]*(?:KEY|TOKEN|SECRET|PASSWORD))\b")
 
 
@@ -40,6 +43,15 @@ class Finding:
     state: Literal["good", "note", "bad"]
     found: str
     mend: str = ""
+
+
+class Place(NamedTuple):
+    """Where a stage of a study takes its bytes from: locations that are tried in order, and their hash."""
+
+    stage: str
+    key: str
+    locations: tuple[str, ...]
+    sha256: str | None
 
 
 def examine(project: Project) -> Iterator[Finding]:
@@ -133,25 +145,66 @@ def study_files(project: Project) -> Iterator[Finding]:
 
 
 def sources(project: Project) -> Iterator[Finding]:
-    """Whether the data and the language model of each study are here, or can be had."""
+    """Whether the data and the language model of each study are here, or can be had, and what pins them."""
     for name in studies.names(project.root):
-        written = yaml.safe_load(studies.find(project.root, name).read_text()) or {}
-        for section, stage, key in PLACES:
-            settings = ((written.get(section) or {}).get(stage)) or {}
-            places = settings.get(key) or []
-            if project.store.head(name, stage):
-                yield Finding(f"{stage} of {name}", "good", "in the store")
-            elif places:
-                yield source(f"{stage} of {name}", [places] if isinstance(places, str) else places, project)
+        try:
+            study = studies.load(studies.find(project.root, name))
+            found = list(places(study))
+        except (studies.StudyError, ValidationError):  # `study_files` tells of the one, a run of the other
+            continue
+        yield from (source(f"{place.stage} of {name}", place, study, project) for place in found)
 
 
-def source(what: str, places: Sequence[str], project: Project) -> Finding:
-    """The first location that is here or answers."""
-    for place in places:
-        if there(place, project.root):
-            return Finding(what, "good", redact(place))
-    mend = "check the path, the network, or pip's settings; or name another location in the study"
-    return Finding(what, "note", redact(f"not to be had: {', '.join(places)}"), mend)
+def places(study: Study) -> Iterator[Place]:
+    """Of a study's data, where it names a source, and of its language model, where a method asks one."""
+    if study.data.get("source"):
+        data = SourceSettings.model_validate(study.data["source"])
+        yield Place("source", "data.source", data.locations, data.sha256)
+    if study.methods or study.models.get("language_model"):
+        model = LanguageModel.model_validate(study.models.get("language_model") or {})
+        yield Place("language_model", "models.language_model", (model.location,), model.sha256)
+
+
+def source(what: str, place: Place, study: Study, project: Project) -> Finding:
+    """The first location that is here or answers, and whether a hash pins every one."""
+    stored = taken(place, study, project)
+    here = stored or next((one for one in place.locations if there(one, project.root)), None)
+    if here is None:
+        mend = "check the path, the network, or pip's settings; or name another location in the study"
+        return Finding(what, "note", redact(f"not to be had: {', '.join(place.locations)}"), mend)
+    loose = [one for one in place.locations if pin(one, place.sha256) is None]
+    if loose:
+        mend = how_to_pin(loose[0], place, project)
+        return Finding(what, "note", redact(f"{', '.join(loose)}: no hash pins it"), mend)
+    kept = "; in the store" if stored else ""
+    return Finding(what, "good", redact(f"{here}: {pin(here, place.sha256)}{kept}"))
+
+
+def taken(place: Place, study: Study, project: Project) -> str | None:
+    """The location that the study's artefact was made from; None where it has none."""
+    for cell in project.store.head(study.name, place.stage) or []:
+        artefact = project.store.find(place.stage, cell["fingerprint"])
+        if artefact is not None:
+            return artefact.metrics.get("location", place.locations[0])
+    return None
+
+
+def pin(location: str, sha256: str | None) -> str | None:
+    """What makes sure that a location gives the same bytes again; None where nothing does."""
+    if not scheme(location)[0]:
+        return "on this machine, its hash is taken by every run"
+    if sha256:
+        return "pinned by sha256"
+    return "pinned by commit" if COMMIT.search(location) else None
+
+
+def how_to_pin(location: str, place: Place, project: Project) -> str:
+    """What to write, with the hash itself where a wheel has been fetched already."""
+    kind, rest = scheme(location)
+    wheels = sorted((cache(project.root) / "pypi" / rest).glob("*.whl")) if kind == "pypi" else []
+    if wheels:
+        return f"add under {place.key}: sha256: {hash_file(wheels[0])}"
+    return f"add a sha256 under {place.key}; where it is not the right one, the run says which is"
 
 
 def there(place: str, root: Path) -> bool:

@@ -137,7 +137,10 @@ def told(happened: dg.DagsterEvent) -> Happening | None:
         check = happened.asset_check_evaluation_data
         if not check.passed:
             return Happening(
-                "check", check.asset_key.to_user_string(), f"{check.check_name}: {check.description}"
+                "check",
+                check.asset_key.to_user_string(),
+                f"{check.check_name}: {check.description}",
+                {"blocking": check.severity == dg.AssetCheckSeverity.ERROR},
             )
     return None
 

@@ -13,21 +13,24 @@ from pipeline.graph import Status
 from pipeline.store import Artefact, Store
 
 COLOURS = {"fresh": "green", "stale": "yellow", "missing": "red"}
+SIGNS = {"good": "green", "note": "yellow", "bad": "red"}
 # in the order of interest
-LEADING = ("uauc", "auc", "log_loss", "accuracy", "ndcg_10", "hr_1", "hr_10", "mrr_10")
+LEADING = ("auc", "uauc", "log_loss", "accuracy", "ndcg_10", "hr_1", "hr_10", "mrr_10")
+BOUNDED = 2  # of them stand with their intervals, so that a line fits into 80 columns
 LOWER_IS_BETTER = {"log_loss"}
 
 
-def table(*header: str) -> Table:
+def table(*header: str, whole: int = 0) -> Table:
+    """An empty table; the first columns, as many as `whole`, are never folded."""
     made = Table(header_style="bold", box=None, pad_edge=False)
-    for name in header:
-        made.add_column(name, overflow="fold")
+    for place, name in enumerate(header):
+        made.add_column(name, overflow="fold", no_wrap=place < whole)
     return made
 
 
 def status_table(statuses: Sequence[Status], store: Store, only: Iterable[str] | None = None) -> Table:
     """One line per asset: its worst state, cells, why, failed checks, and what its artefacts took."""
-    made = table("asset", "state", "cells", "why", "took")
+    made = table("asset", "state", "cells", "why", "took", whole=2)
     kept = None if only is None else set(only)
     for name, group in groupby(statuses, key=lambda s: s.planned.stage.name):
         cells = list(group)
@@ -39,18 +42,26 @@ def status_table(statuses: Sequence[Status], store: Store, only: Iterable[str] |
 def status_row(name: str, cells: Sequence[Status], store: Store) -> list[str]:
     state = worst(cells)
     artefacts = [a for s in cells if s.state == "fresh" and (a := found(s, store)) is not None]
-    failed = sorted({check for a in artefacts for check, v in a.manifest["checks"].items() if not v["passed"]})
     why = "; ".join(dict.fromkeys(s.why for s in cells if s.why))
-    told = [why] if why else []
-    told += [f"[red]check failed: {', '.join(failed)}[/red]"] if failed else []
+    told = [escape(why)] if why else []
+    told += failures(artefacts)
     took = f"{sum(a.measured['seconds'] for a in artefacts):.1f} s" if artefacts else ""
     fresh = sum(s.state == "fresh" for s in cells)
     count = f"{len(cells)}" if fresh in (0, len(cells)) else f"{fresh} of {len(cells)} fresh"
-    return [name, f"[{COLOURS[state]}]{state}[/]", count, "; ".join(escape_all(told)), took]
+    return [name, f"[{COLOURS[state]}]{state}[/]", count, "; ".join(told), took]
 
 
-def escape_all(told: Sequence[str]) -> list[str]:
-    return [text if text.startswith("[red]") else escape(text) for text in told]
+def failures(artefacts: Iterable[Artefact]) -> list[str]:
+    """Checks that failed, those that block before those that only warn."""
+    found = {
+        (not verdict["blocking"], name)
+        for artefact in artefacts
+        for name, verdict in artefact.manifest["checks"].items()
+        if not verdict["passed"]
+    }
+    blocking, warning = ([name for warns, name in sorted(found) if warns == kind] for kind in (False, True))
+    told = [f"[red]check failed: {', '.join(blocking)}[/red]"] if blocking else []
+    return told + ([f"[yellow]check warns: {', '.join(warning)}[/yellow]"] if warning else [])
 
 
 def worst(cells: Sequence[Status]) -> str:
@@ -77,12 +88,13 @@ def leaderboard(store: Store, study: str, track: str = "ctr", part: str = "test"
 def part_of(frame: pl.DataFrame, study: str, part: str) -> Group:
     """The rows of one track as a table under its title."""
     shown = [name for name in LEADING if name in frame["metric"].unique()]
-    made = table("method", "variant", *shown)
+    made = table("method", *shown, whole=1)
+    made.padding = (0, 1, 0, 0)  # one blank between columns, for 80 of them
     for method, variant, figures in ranked(frame, shown[0]):
-        cells = [figure(figures.get(name)) for name in shown]
-        made.add_row(method, "" if variant == "default" else variant, *cells)
+        cells = [figure(figures.get(name), bounds=place < BOUNDED) for place, name in enumerate(shown)]
+        made.add_row(method if variant == "default" else f"{method} ({variant})", *cells)
     track = frame["track"][0]
-    title = f"[bold]Leaderboard of {study}[/bold], track {track}, {part} part, 95 % intervals over users"
+    title = f"[bold]Leaderboard of {study}[/bold], {track}, {part} part, 95 % intervals over users"
     return Group(title, made)
 
 
@@ -109,10 +121,12 @@ def ranked(frame: pl.DataFrame, metric: str) -> list[tuple[str, str, dict[str, F
     )
 
 
-def figure(value: Figure | None) -> str:
+def figure(value: Figure | None, bounds: bool) -> str:
+    """`0.7012`, with bounds `0.7012 .655-.747`."""
     if value is None or value["value"] is None:
         return ""
-    return f"{value['value']:.4f} [dim]{value['low']:.3f}-{value['high']:.3f}[/dim]"
+    ends = "-".join(f"{value[end]:.3f}".removeprefix("0") for end in ("low", "high"))
+    return f"{value['value']:.4f} [dim]{ends}[/dim]" if bounds else f"{value['value']:.4f}"
 
 
 def frame_table(frame: pl.DataFrame, most: int = 200) -> Table:
@@ -127,6 +141,16 @@ def cell(value: object) -> str:
     if value is None:
         return ""
     return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def diagnosis(state: str, what: str, found: str, mend: str) -> Table:
+    """A finding of the doctor's, aligned with those before it, and below it how to mend it."""
+    made = Table(box=None, pad_edge=False, show_header=False)
+    for width in (4, 28, None):
+        made.add_column(min_width=width, max_width=width, overflow="fold")
+    told = escape(found) + (f"\n-> {escape(mend)}" if mend else "")
+    made.add_row(f"[{SIGNS[state]}]{state}[/]", escape(what), told)
+    return made
 
 
 def console() -> Console:

@@ -116,7 +116,10 @@ class BinarySettings(Settings):
     patience: Patience = 15
     spread: float = Field(0.3, gt=0, description="standard deviation of the first rows")
     sharing_allowed: float = Field(
-        0.5, ge=0, le=1, description="a larger share of items whose code is not theirs alone gives a warning"
+        0.5,
+        ge=0,
+        le=1,
+        description="a larger share of training rows whose item has no code of its own gives a warning",
     )
 
 
@@ -258,14 +261,14 @@ def dotted_matches_bits(draft: Draft, inputs: Mapping[str, Input], settings: Bin
 
 
 def codes_distinct(draft: Draft, inputs: Mapping[str, Input], settings: BinarySettings) -> Verdict:
-    """Most items have a code of their own.
+    """Most training rows are of an item with a code of its own.
 
-    A warning, not a stop: ranking needs no distinct codes, but a prompt cannot tell apart what shares one.
+    A warning, not a stop: ranking needs no distinct codes, but a prompt cannot tell apart what shares one. Rows
+    count, not items: prompts meet the often rated ones, and of a rare one too little is known to set it apart.
     """
-    share = draft.metrics["item_sharing"]
-    return Verdict(
-        share <= settings.sharing_allowed, f"{share:.0%} of trained items share their code", {"sharing": share}
-    )
+    rows, items = draft.metrics["item_sharing_rows"], draft.metrics["item_sharing"]
+    words = f"{rows:.0%} of training rows are of an item that shares its code ({items:.0%} of those items do)"
+    return Verdict(rows <= settings.sharing_allowed, words, {"sharing_rows": rows, "sharing": items})
 
 
 def codes_vary(draft: Draft, inputs: Mapping[str, Input], settings: BinarySettings) -> Verdict:
@@ -276,9 +279,12 @@ def codes_vary(draft: Draft, inputs: Mapping[str, Input], settings: BinarySettin
 
 
 def bits_balanced(draft: Draft, inputs: Mapping[str, Input], settings: BinarySettings) -> Verdict:
-    """At most half of the bits are set for under 10 % or over 90 % of the trained users or items."""
-    shares = {entity: draft.metrics[f"{entity}_unbalanced_bits"] for entity in ENTITIES}
-    words = ", ".join(f"{share:.0%} of the bits of {entity}s are lopsided" for entity, share in shares.items())
+    """At most half of the bits of users or items are set in under 10 % or over 90 % of the training rows."""
+    shares = {entity: draft.metrics[f"{entity}_unbalanced_rows"] for entity in ENTITIES}
+    words = ", ".join(
+        f"{share:.0%} of the bits of {entity}s are nearly the same in all training rows"
+        for entity, share in shares.items()
+    )
     return Verdict(max(shares.values()) <= 0.5, words, shares)
 
 
@@ -286,7 +292,7 @@ def bits_balanced(draft: Draft, inputs: Mapping[str, Input], settings: BinarySet
     "binary_codes",
     settings=BinarySettings,
     section="models",
-    version=1,
+    version=2,
     inputs={"split": "ctr/split"},
     tables={"codes": Codes, "curve": Curve, "search": Search, "pairs": Pairs},
     checks=(
@@ -320,7 +326,7 @@ def binary_codes(split: Artefact, settings: BinarySettings, out: Draft) -> None:
         offset=offset,
         **cold_counts(examples, seen),
     )
-    write_health(best, seen, out)
+    write_health(best, seen, parts[0], out)
 
 
 def write_pairs(examples: pl.DataFrame, best: Learnt, out: Draft) -> tuple[float, float]:
@@ -333,10 +339,17 @@ def write_pairs(examples: pl.DataFrame, best: Learnt, out: Draft) -> tuple[float
     return scale, offset
 
 
-def write_health(best: Learnt, seen: Known, out: Draft) -> None:
+def write_health(best: Learnt, seen: Known, train: Labelled, out: Draft) -> None:
     """Figures and a picture of the trained codes."""
     trained = {"user": best.users[seen.users], "item": best.items[seen.items]}
+    rows = {"user": counts(train.user, seen.users), "item": counts(train.item, seen.items)}
     for entity, codes in trained.items():
-        out.metric(**{f"{entity}_{name}": value for name, value in measure(codes)._asdict().items()})
+        found = measure(codes, rows[entity])
+        out.metric(**{f"{entity}_{name}": value for name, value in found._asdict().items()})
     out.json("balance", {entity: bit_balance(codes).tolist() for entity, codes in trained.items()})
     out.picture("code_health", health_picture(trained))
+
+
+def counts(ids: NDArray[np.int64], seen: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Rows of each id that is seen."""
+    return np.bincount(ids, minlength=len(seen))[seen]

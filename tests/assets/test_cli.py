@@ -67,19 +67,38 @@ def test_a_run_computes_then_finds_and_after_a_change_computes_what_changed(shop
     first = ask("run", "toy")
     assert first.exit_code == 0, first.output
     assert "4 of 4 assets to compute" in first.output
-    assert all(re.search(rf"✓ {name} +computed 1", first.output) for name in ALL)
-    assert "4 of 5 assets computed, 0 already up to date" in first.output
+    assert all(re.search(rf"✓ {name} +computed +\d", first.output) for name in ALL)
+    assert "4 of 4 assets computed, 0 already up to date" in first.output
 
     again = ask("run", "toy")
     assert again.exit_code == 0
     assert "0 of 4 assets to compute" in again.output
-    assert "0 of 5 assets computed, 5 already up to date" in again.output
+    assert "0 of 4 assets computed, 4 already up to date" in again.output
     assert "✓" not in again.output  # Dagster ran nothing at all
 
     shop.write("toy", models={"doubled": {"times": 3}})
     third = ask("run", "toy")
     assert re.search(r"doubled +stale +1 +times 2 -> 3", third.output)
-    assert "3 of 5 assets computed, 1 already up to date" in third.output
+    assert "3 of 4 assets computed, 1 already up to date" in third.output
+
+
+@pytest.mark.usefixtures("no_warehouse")
+def test_only_the_studys_own_assets_are_counted_and_told(shop: Workshop) -> None:
+    shop.write("toy", methods={})
+    result = ask("run", "toy")
+    assert "2 of 2 assets to compute" in result.output
+    assert "2 of 2 assets computed, 0 already up to date" in result.output
+    assert "guess/scores" not in result.output
+    assert "not in this study" not in result.output
+
+
+@pytest.mark.usefixtures("no_warehouse")
+def test_what_left_the_study_is_no_longer_its_head(shop: Workshop) -> None:
+    ask("run", "toy")
+    assert shop.project.store.head("toy", "guess/scores")
+    shop.write("toy", methods={})
+    assert "guess/scores" not in ask("run", "toy").output
+    assert shop.project.store.head("toy", "guess/scores") == []
 
 
 @pytest.mark.usefixtures("no_warehouse")
@@ -158,8 +177,31 @@ def test_a_failed_check_is_told_again_by_every_run_and_fails_it(shop: Workshop) 
     for _ in range(2):
         result = ask("run", "toy")
         assert result.exit_code == 1
-        assert "! numbers check too_many: 9 of 5" in flat(result)
+        assert "! numbers check failed: too_many: 9 of 5" in flat(result)
     assert "check failed: too_many" in flat(ask("status", "toy"))
+
+
+def test_a_check_that_only_warns_is_told_as_a_warning(capsys: pytest.CaptureFixture[str]) -> None:
+    for blocking in (True, False):
+        cli.tell(runs.Happening("check", "codes", "even: no", {"blocking": blocking}))
+    assert [line.strip() for line in capsys.readouterr().out.splitlines()] == [
+        "! codes check failed: even: no",
+        "! codes check warns: even: no",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("facts", "words"),
+    [
+        ({"computed": 1, "cells": 1}, "computed"),
+        ({"computed": 2, "cells": 3}, "computed 2 of 3"),
+        ({"computed": 2, "cells": 2}, "computed 2 of 2"),
+        ({"computed": 0, "cells": 1}, "unchanged"),
+        ({"note": "published"}, "published"),
+    ],
+)
+def test_how_an_asset_came_to_be_is_said_in_a_word(facts: dict, words: str) -> None:
+    assert cli.how(facts) == words
 
 
 def test_a_dry_run_says_what_and_why_and_touches_nothing(idle: Workshop) -> None:

@@ -42,6 +42,42 @@ def test_errors_name_the_file_the_key_and_the_nearest_known(tmp_path: Path, text
     assert message in str(error.value)
 
 
+REPEATED = """title: x
+methods:
+  tallrec: &tuning {epochs: 1}
+  binllm:
+    <<: *tuning
+    epochs: 2
+  tallrec: {epochs: 3}
+seeds: [1]
+models: {mf: {lr: 1, "lr": 2}}
+title: y
+"""
+
+
+def test_a_key_that_stands_twice_is_named_with_both_its_lines(tmp_path: Path) -> None:
+    file = write(tmp_path, REPEATED)
+    with pytest.raises(StudyError) as error:
+        load(file)
+    assert str(error.value).splitlines() == [
+        f"{file}, line 7: the key 'tallrec' stands twice, first in line 3",
+        f"{file}, line 9: the key 'lr' stands twice, first in line 9",
+        f"{file}, line 10: the key 'title' stands twice, first in line 1",
+    ]
+
+
+def test_keys_in_lists_are_looked_at_too(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match="line 2: the key 'file' stands twice"):
+        load(write(tmp_path, "title: x\ndata: {tables: [{file: a, file: b}]}\n"))
+
+
+def test_anchors_and_merged_keys_may_be_written_again(tmp_path: Path) -> None:
+    text = "title: x\nmethods:\n  a: &a {x: 1, y: 1}\n  b: *a\n  c: {<<: *a, x: 2}\n  d: {<<: *a, x: 3}\n"
+    study = load(write(tmp_path, text))
+    assert study.methods["b"] == {"x": 1, "y": 1}
+    assert (study.methods["c"], study.methods["d"]) == ({"x": 2, "y": 1}, {"x": 3, "y": 1})
+
+
 def test_an_unknown_study_is_answered_with_the_nearest(tmp_path: Path) -> None:
     write(tmp_path, "title: x", "quickstart")
     write(tmp_path, "title: x", "own-data.example")

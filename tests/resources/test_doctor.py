@@ -1,6 +1,7 @@
 """The doctor: what is well, what is not, how to mend it, and never a secret's value."""
 
 from collections import namedtuple
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,8 @@ from pytest_httpserver import HTTPServer
 
 from resources import doctor
 from resources.project import Project
+
+LOCAL = "on this machine, its hash is taken by every run"
 
 
 @pytest.fixture
@@ -80,11 +83,74 @@ def test_a_source_that_is_not_here_is_noted_until_it_is_here_or_in_the_store(pro
     assert (missing.state, missing.found) == ("note", "not to be had: nowhere, ratings")
     (project.root / "ratings").mkdir()
     [there] = doctor.sources(project)
-    assert (there.state, there.found) == ("good", "ratings")
+    assert (there.state, there.found) == ("good", f"ratings: {LOCAL}")
     (project.root / "ratings").rmdir()
     project.store.set_head("own", "source", [{"cell": {}, "fingerprint": "f" * 32}])
+    [gone] = doctor.sources(project)
+    assert gone.found == "not to be had: nowhere, ratings"
+    store(project, "own", "source", location="ratings")
     [stored] = doctor.sources(project)
-    assert (stored.state, stored.found) == ("good", "in the store")
+    assert (stored.state, stored.found) == ("good", f"ratings: {LOCAL}; in the store")
+
+
+def store(project: Project, study: str, stage: str, **metrics: str) -> None:
+    """An artefact of the study's that was taken from somewhere."""
+    draft = project.store.draft(project.store_root / "work" / "w")
+    facts = {"stage": stage, "fingerprint": "f" * 32, "files": {}, "cell": {}, "metrics": metrics}
+    project.store.commit(draft, facts)
+    project.store.set_head(study, stage, [{"cell": {}, "fingerprint": "f" * 32}])
+
+
+HASH = "0" * 64
+COMMIT = "1" * 40
+
+
+@pytest.mark.parametrize(
+    ("written", "state", "found", "mend"),
+    [
+        (f"{{locations: 'pypi:a==1', sha256: '{HASH}'}}", "good", "pypi:a==1: pinned by sha256", ""),
+        ("{locations: 'pypi:a==1'}", "note", "pypi:a==1: no hash pins it", "add a sha256 under data.source"),
+        ("{locations: 'https://h/a.zip'}", "note", "https://h/a.zip: no hash pins it", "add a sha256"),
+        (f"{{locations: 'hf:o/n@{COMMIT}/a.csv'}}", "good", f"hf:o/n@{COMMIT}/a.csv: pinned by commit", ""),
+        ("{locations: 'hf:o/n@main/a.csv'}", "note", "hf:o/n@main/a.csv: no hash pins it", "add a sha256"),
+        ("{locations: [studies, 'pypi:a==1']}", "note", "pypi:a==1: no hash pins it", "add a sha256"),
+    ],
+)
+def test_a_source_that_no_hash_pins_is_noted_with_what_to_write(
+    project: Project, monkeypatch: pytest.MonkeyPatch, written: str, state: str, found: str, mend: str
+) -> None:
+    monkeypatch.setattr(doctor, "there", lambda *_: True)
+    study(project, "own", f"title: Own\ndata: {{source: {written}}}\n")
+    [finding] = doctor.sources(project)
+    assert (finding.what, finding.state, finding.found) == ("source of own", state, found)
+    assert finding.mend.startswith(mend)
+    assert bool(finding.mend) == bool(mend)
+
+
+def test_a_wheel_that_was_fetched_is_pinned_by_its_own_hash(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "there", lambda *_: True)
+    study(project, "own", "title: Own\ndata: {source: {locations: 'pypi:a==1'}}\n")
+    wheel = doctor.cache(project.root) / "pypi" / "a==1" / "a-1.whl"
+    wheel.parent.mkdir(parents=True)
+    wheel.write_bytes(b"bytes")
+    [finding] = doctor.sources(project)
+    assert finding.mend == f"add under data.source: sha256: {sha256(b'bytes').hexdigest()}"
+
+
+def test_every_study_that_asks_a_language_model_has_it_listed(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "there", lambda *_: True)
+    study(project, "default", "title: A\nmethods: {tallrec: {}}\n")
+    study(project, "other", "title: B\nmodels: {language_model: {location: 'pypi:b==2'}}\n")
+    study(project, "none", "title: C\n")
+    study(project, "wrong", "title: D\ndata: {source: {locations: []}}\n")
+    default, other = doctor.sources(project)
+    assert (default.what, default.state) == ("language_model of default", "good")
+    assert (other.what, other.state) == ("language_model of other", "note")
+    assert other.mend.startswith("add a sha256 under models.language_model")
 
 
 def test_an_address_is_asked_whether_it_answers(httpserver: HTTPServer) -> None:

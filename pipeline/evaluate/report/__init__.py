@@ -1,8 +1,9 @@
 """The report: everything a study found, in one HTML file that needs no network.
 
-    every artefact of the study -> facts -> findings, figures -> page -> report.html
+    every artefact of the study -> facts -> findings, boards, figures -> page -> report.html
 
-`facts` gathers plain rows, `findings` says the verdict in words, `figures` draws, `page` writes.
+`facts` gathers plain rows, `findings` says the verdict in words, `boards` lays out each track's section,
+`figures` draws, `page` writes.
 """
 
 from collections.abc import Mapping
@@ -13,14 +14,15 @@ import polars as pl
 from pydantic import Field
 
 from pipeline.evaluate.report import lists, ranked
+from pipeline.evaluate.report.boards import Published
 from pipeline.evaluate.report.contained import loads
 from pipeline.evaluate.report.facts import gather, holding
-from pipeline.evaluate.report.findings import rows, told
-from pipeline.evaluate.report.page import TEMPLATE, Published, page
+from pipeline.evaluate.report.findings import told
+from pipeline.evaluate.report.page import TEMPLATE, page
 from pipeline.evaluate.results import Name
 from pipeline.stage import Artefact, Check, Draft, Every, Input, Settings, Verdict, hash_file, stage
 
-__all__ = ["ReportSettings", "report", "rows"]
+__all__ = ["ReportSettings", "report"]
 
 FILE = "report.html"
 PUBLISHED = (
@@ -33,7 +35,9 @@ class ReportSettings(Settings):
 
     title: str = Field("", description="head of the page; the study's title unless given")
     study: str = Field("", description="name on the page; the study's own unless given")
-    metric: Literal["auc", "uauc"] = Field("auc", description="metric of the verdict and of the order")
+    metric: Literal["auc", "uauc"] = Field(
+        "auc", description="metric of the verdict and of the order, on tracks that have it"
+    )
     published: str | None = Field(
         None, description="name in published.csv of the data set whose data and split equal the study's"
     )
@@ -54,7 +58,14 @@ def published(file: Path, data: str | None) -> list[Published] | None:
         return None
     rows = pl.read_csv(file, infer_schema=False).filter(data=data, split="test").iter_rows(named=True)
     return [
-        Published(Name(r["method"], r["variant"]), r["metric"], float(r["value"]), r["source"], r["track"])
+        Published(
+            Name(r["method"], r["variant"]),
+            r["metric"],
+            float(r["value"]),
+            r["source"],
+            r["track"],
+            r["note"] or "",
+        )
         for r in rows
     ]
 
@@ -85,7 +96,7 @@ def listed(source: Input) -> list[Artefact]:
     "report",
     settings=ReportSettings,
     section="evaluate",
-    version=3,
+    version=4,
     inputs={"everything": Every()},
     checks=(Check(self_contained), Check(every_method_is_shown)),
     shared={"title": "title", "study": "name"},
@@ -96,9 +107,15 @@ def report(everything: list[Artefact], settings: ReportSettings, out: Draft) -> 
     """Write all that the study found as one HTML page: verdict, figures, costs, checks, settings."""
     facts = gather(everything, settings.prompts)
     figures = published(PUBLISHED, settings.published)
-    html = page(settings.study, settings.title, settings.metric, facts, figures, ranked.gather(everything))
+    shown = {one.track.name: ranked.gather(everything, one.track) for one in facts.boards}
+    beside = {name: found for name, found in shown.items() if found}
+    html = page(
+        settings.study, settings.title, settings.metric, facts, figures, beside, lists.gather(everything)
+    )
     out.file(FILE).write_text(html, encoding="utf-8")
     out.metric(
-        methods=len(facts.kinds), checks=len(facts.checks), failed=sum(not c.passed for c in facts.checks)
+        methods=sum(len(board.kinds) for board in facts.boards),
+        checks=len(facts.checks),
+        failed=sum(not c.passed for c in facts.checks),
     )
     out.measure(kilobytes=len(html.encode()) // 1024)

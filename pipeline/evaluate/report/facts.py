@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import polars as pl
 
-from pipeline.evaluate.results import Contender, Name, contenders
-from pipeline.evaluate.tracks import CTR
+from pipeline.evaluate.results import Contender, Name, Track, contenders
+from pipeline.evaluate.tracks import TRACKS
 from pipeline.schema import PARTS, Comparisons, Curve, Leaderboard, Quarantine, Table, empty
 from pipeline.stage import Artefact
 
@@ -23,10 +23,14 @@ SECTIONS = ("data", "models", "methods", "evaluate")
 HOW = ("device", "dtype", "attention", "threads")  # of what is measured: what decides the last bits
 BINS = 60  # bars of the timeline
 FIRST_DATE = 100_000_000  # unix seconds (1973); what is below is an order, not a time
+PARAMETERS = ("trainable_parameters", "parameters")  # of a stage that learns a part of its model, or all of it
 
 
 class Cost(NamedTuple):
-    """What a method and variant took, its own stages only and mean over seeds, unless said otherwise."""
+    """What a method and variant took, its own stages only and mean over seeds, unless said otherwise.
+
+    parameters: those that were learnt, where a stage counts them.
+    """
 
     seconds: float
     seconds_with_inputs: float
@@ -51,12 +55,18 @@ class Unlike(NamedTuple):
 
 
 class Health(NamedTuple):
-    """How well the binary codes of users or items use their room, for one seed."""
+    """How well the binary codes of users or items with training rows use their room, for one seed.
+
+    cold: codes of those without, which all have one; rows: share of training rows whose code others have too,
+    None where the stage does not say.
+    """
 
     stage: str
     seed: int
     entity: str
     codes: int
+    cold: int
+    rows: float | None
     bits: int
     distinct: int
     colliding: float
@@ -110,13 +120,31 @@ class Setting(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Facts:
-    """All that the page shows. Tables hold no rows where the study has nothing to show."""
+class Board:
+    """What was found on one track: figures, paired tests, and what each of its methods is and took."""
 
+    track: Track
     leaderboard: pl.DataFrame
     comparisons: pl.DataFrame
     kinds: Mapping[Name, str]
     costs: Mapping[Name, Cost]
+    unlike: Sequence[Unlike] = ()
+
+    @property
+    def compete(self) -> bool:
+        """Whether models are compared among themselves, and not only methods with them."""
+        return "baseline" in self.track.asked
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All that the page shows.
+
+    `boards` has the tracks with figures, in the order of all tracks; tables hold no rows where the study has
+    nothing to show.
+    """
+
+    boards: Sequence[Board]
     curves: pl.DataFrame
     codes: Sequence[Health]
     parts: Sequence[Mapping[str, Any]]
@@ -127,17 +155,13 @@ class Facts:
     prompts: Sequence[Example]
     stages: Sequence[Setting]
     environment: Mapping[str, Any]
-    unlike: Sequence[Unlike] = ()
 
 
 def gather(everything: Sequence[Artefact], prompts: int) -> Facts:
     """The facts of a study, with at most `prompts` examples of each method's variant."""
-    field = contenders(CTR, holding(everything, "pairs"))
+    found = [board(track, everything) for track in TRACKS.values()]
     return Facts(
-        leaderboard=table(everything, "leaderboard", Leaderboard).filter(track=CTR.name),
-        comparisons=table(everything, "comparisons", Comparisons).filter(track=CTR.name),
-        kinds={one.name: one.kind for one in field},
-        costs=costs(field, everything),
+        boards=[one for one in found if one.leaderboard.height],
         curves=curves(everything),
         codes=[health for artefact in holding(everything, "codes") for health in code_health(artefact)],
         parts=parts(everything),
@@ -148,6 +172,18 @@ def gather(everything: Sequence[Artefact], prompts: int) -> Facts:
         prompts=examples(everything, prompts),
         stages=stages(everything),
         environment=everything[0].manifest["environment"] if everything else {},
+    )
+
+
+def board(track: Track, everything: Sequence[Artefact]) -> Board:
+    """What was found on a track; its tables have no rows where the study does not run it."""
+    field = contenders(track, holding(everything, track.predictions))
+    return Board(
+        track,
+        leaderboard=table(everything, "leaderboard", Leaderboard).filter(track=track.name),
+        comparisons=table(everything, "comparisons", Comparisons).filter(track=track.name),
+        kinds={one.name: one.kind for one in field},
+        costs=costs(field, everything),
         unlike=unlike(field, everything),
     )
 
@@ -196,9 +232,9 @@ def ancestors(artefact: Artefact, made: Mapping[str, Artefact]) -> list[Artefact
 
 def cost(runs: Sequence[Sequence[Artefact]]) -> Cost:
     """Cost of a method from its runs, one per seed; a run is its predictions first and then their ancestors."""
-    own = [[a for a in run if family(a) == family(run[0])] for run in runs]
+    own = [[a for a in run if belongs(a, run[0])] for run in runs]
     flat = [artefact for run in own for artefact in run]
-    parameters = [a.metrics["trainable_parameters"] for a in flat if "trainable_parameters" in a.metrics]
+    parameters = [a.metrics[key] for a in flat for key in PARAMETERS if key in a.metrics]
     tokens = [a.metrics["tokens_seen"] for a in flat if "tokens_seen" in a.metrics]
     computing = [a for a in flat if is_heavy(a)] or flat
     return Cost(
@@ -211,6 +247,13 @@ def cost(runs: Sequence[Sequence[Artefact]]) -> Cost:
         dtype=values_of(computing, "dtype"),
         threads=values_of(computing, "threads"),
     )
+
+
+def belongs(artefact: Artefact, predictions: Artefact) -> bool:
+    """Whether it is of the method that made the predictions: a model is one stage, a method all of its own."""
+    if predictions.manifest["section"] != "methods":
+        return artefact.stage == predictions.stage
+    return family(artefact) == family(predictions)
 
 
 def values_of(artefacts: Iterable[Artefact], fact: str) -> str:
@@ -269,7 +312,7 @@ def curves(everything: Iterable[Artefact]) -> pl.DataFrame:
 def code_health(artefact: Artefact) -> list[Health]:
     """Health of each entity's codes in a table of codes."""
     return [
-        health(artefact, str(entity), codes["bits"])
+        health(artefact, str(entity), codes.filter("trained")["bits"], codes.filter(~pl.col("trained")).height)
         for (entity,), codes in artefact.table("codes")
         .sort("entity", "id")
         .partition_by("entity", as_dict=True)
@@ -277,7 +320,7 @@ def code_health(artefact: Artefact) -> list[Health]:
     ]
 
 
-def health(artefact: Artefact, entity: str, bits: pl.Series) -> Health:
+def health(artefact: Artefact, entity: str, bits: pl.Series, cold: int) -> Health:
     """Collisions and balance of codes of one width (n,); raises ValueError where widths differ."""
     flags = np.frombuffer("".join(bits).encode(), dtype=np.uint8).reshape(len(bits), -1) == ord("1")
     _, holders = np.unique(flags, axis=0, return_counts=True)
@@ -286,6 +329,8 @@ def health(artefact: Artefact, entity: str, bits: pl.Series) -> Health:
         artefact.seed,
         entity,
         codes=len(bits),
+        cold=cold,
+        rows=artefact.metrics.get(f"{entity}_sharing_rows"),
         bits=flags.shape[1],
         distinct=len(holders),
         colliding=float(holders[holders > 1].sum() / len(bits)),

@@ -4,15 +4,16 @@ Text stays text, ids are unique to their picture, nothing is loaded from anywher
 that a phone shows them below each other at a readable size.
 """
 
+import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from pipeline.evaluate.report.facts import BINS, FIRST_DATE, Cost
+from pipeline.evaluate.report.facts import BINS, FIRST_DATE, Board, Cost
 from pipeline.evaluate.report.findings import WORDS, name_of, told
 from pipeline.evaluate.results import Name
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 DAY = 86_400
+TICK_ROOM = 0.09  # of an axis that a number needs
+DATES = 6  # that stand beside each other
+NAME_HEIGHT = 0.2  # inches of a line of text beside a panel
 INK, FAINT = "#1f2933", "#9aa5b1"
 KINDS = {"method": "#0b5fa5", "baseline": "#5f6b7a", "control": "#b45309", "aside": "#9aa5b1"}
 MARKS = {"method": "o", "baseline": "s", "control": "^", "aside": "x"}
@@ -81,15 +85,15 @@ def inline(svg: str, name: str) -> str:
     )
 
 
-def against_cost(
-    board: pl.DataFrame, metric: str, kinds: Mapping[Name, str], costs: Mapping[Name, Cost]
-) -> str | None:
+def against_cost(board: Board, metric: str) -> str | None:
     """Test figure over seconds (logarithmic) with intervals; each point is named in the right margin."""
-    rows = board.filter(part="test", metric=metric).sort("value").to_dicts()
+    kinds, costs = board.kinds, board.costs
+    rows = board.leaderboard.filter(part="test", metric=metric).sort("value").to_dicts()
     rows = [row for row in rows if name_of(row) in costs]
     if not rows:
         return None
-    with panel(f"cost-{metric}", 5.2, 3.4) as canvas:
+    height = max(3.4, NAME_HEIGHT * len(rows) + 0.7)  # so that the names beside the points fit
+    with panel(f"cost-{board.track.name}-{metric}", 5.2, height) as canvas:
         ax = canvas.ax
         for row in rows:
             kind, x = kinds.get(name_of(row), "baseline"), place(row, costs)
@@ -121,7 +125,8 @@ def name_points(
 ) -> None:
     """Write the names of rows sorted by value beside the panel, apart, each with a line to its point."""
     low, high = ax.get_ylim()
-    heights = apart([(row["value"] - low) / (high - low) for row in rows], 0.075)
+    room = ax.get_figure().get_figheight() - 0.7  # inches that the axis has, less its labels
+    heights = apart([(row["value"] - low) / (high - low) for row in rows], NAME_HEIGHT / room)
     for row, x, height in zip(rows, places, heights, strict=True):
         colour = KINDS[kinds.get(name_of(row), "baseline")]
         ax.annotate(
@@ -179,7 +184,11 @@ def over_time(timeline: pl.DataFrame) -> str | None:
         canvas.ax.set_ylabel("rows")
         canvas.ax.set_xlabel("" if dated else "order")
         if dated:
-            canvas.ax.xaxis_date()
+            from matplotlib.dates import AutoDateFormatter, AutoDateLocator
+
+            days = AutoDateLocator(maxticks=DATES)
+            canvas.ax.xaxis.set_major_locator(days)
+            canvas.ax.xaxis.set_major_formatter(AutoDateFormatter(days))
         canvas.ax.legend(ncols=3, loc="lower left", bbox_to_anchor=(0, 1))
     return canvas.svg
 
@@ -211,7 +220,7 @@ def with_bands(points: Sequence[Any], name: str, axis: str) -> str:
                 at, [p.value for p in own], style, color=colour, lw=1.5, marker="o", ms=3, label=method
             )
         canvas.ax.set_xscale("symlog", linthresh=1)
-        groups = sorted({p.at for p in points if p.method == methods[0]}) if methods else []
+        groups = spaced({p.at for p in points if p.method == methods[0]}) if methods else []
         canvas.ax.set_xticks(groups, [f"{at:.0f}" for at in groups])  # a decade has too few of its own
         canvas.ax.minorticks_off()
         canvas.ax.set_xlabel(axis)
@@ -219,6 +228,17 @@ def with_bands(points: Sequence[Any], name: str, axis: str) -> str:
         canvas.ax.set_ylim(bottom=0)
         canvas.ax.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5))
     return canvas.svg
+
+
+def spaced(groups: Iterable[float]) -> list[float]:
+    """Those of the places that have room for a number of their own on an axis that is logarithmic from 1 on."""
+    ordered = sorted(groups)
+    along = [at if at < 1 else 1 + math.log10(at) for at in ordered]
+    kept: list[int] = []
+    for place, at in enumerate(along):
+        if not kept or at - along[kept[-1]] >= TICK_ROOM * (along[-1] - along[0]):
+            kept.append(place)
+    return [ordered[place] for place in kept]
 
 
 def heat(shares: Mapping[tuple[str, str], float], name: str) -> str:

@@ -1,4 +1,4 @@
-"""The verdict in plain words, made from the numbers alone.
+"""The verdict in plain words, made from the numbers alone: sentences on each track, then those on all of them.
 
 A difference counts as shown where its interval leaves out zero and its corrected p is below `SURE`; else the
 words are "no difference could be shown", which is not the same as "there is none".
@@ -10,16 +10,15 @@ from typing import Any, Literal, NamedTuple
 import polars as pl
 
 from pipeline.evaluate.ranking import CUTS
-from pipeline.evaluate.report.facts import Checked, Cost, Facts, Unlike
+from pipeline.evaluate.report.facts import Board, Checked, Cost, Facts, Health, Unlike
 from pipeline.evaluate.results import Name
 
 SURE = 0.05
-COLUMNS = (
-    *(f"{metric}{bound}" for metric in ("auc", "uauc") for bound in ("", "_low", "_high")),
-    "log_loss",
-    "difference",
-    "p_holm",
-)
+FLOOR = Name("popularity", "default")  # what a model must beat to be worth anything
+TASKS = {
+    "ctr": "Like or not: would this user like this item?",
+    "next_item": "Next item: what will this user choose next, out of the whole catalogue?",
+}
 WORDS = {
     "auc": "AUC",
     "uauc": "UAUC",
@@ -29,6 +28,8 @@ WORDS = {
     **{f"{kind.lower()}_{cut}": f"{kind}@{cut}" for kind in ("HR", "NDCG", "MRR", "MAP") for cut in CUTS},
     **{f"{kind}_{cut}": f"{kind}@{cut}" for kind in ("precision", "recall") for cut in CUTS},
 }
+RIVALS = ("method", "baseline")
+NOTHING_SURVIVES = "None of its differences to the others survives the correction for having asked so often."
 Row = Mapping[str, Any]
 Tone = Literal["good", "bad", "neutral"]
 
@@ -40,17 +41,40 @@ class Finding(NamedTuple):
     text: str
 
 
-def findings(facts: Facts, metric: str) -> list[Finding]:
-    """The sentences at the head of the report."""
-    board = facts.leaderboard.filter(part="test", metric=metric)
-    found = winner(board, facts.kinds, metric)
-    best = best_of(board, facts.kinds, "method")
+def verdict(facts: Facts, metric: str) -> list[tuple[str, list[Finding]]]:
+    """The head of the report: each track's task with the sentences on it, at last "" with those on all tracks.
+
+    metric: of the tracks that have it; the others go by their main one.
+    """
+    tracks = [(task(one), findings(one, leading(one, metric))) for one in facts.boards]
+    nothing = [] if tracks else [Finding("neutral", "No method has been scored on the test part yet.")]
+    return [*tracks, ("", [*nothing, *seeds(facts.boards), trust(facts.checks)])]
+
+
+def task(board: Board) -> str:
+    """What the track asks, in words."""
+    return TASKS.get(board.track.name, board.track.name.replace("_", " ").capitalize())
+
+
+def leading(board: Board, metric: str) -> str:
+    """The metric that a track is judged and sorted by."""
+    return metric if metric in board.track.metrics else board.track.main
+
+
+def findings(board: Board, metric: str) -> list[Finding]:
+    """The sentences on one track."""
+    rows = board.leaderboard.filter(part="test", metric=metric)
+    found = [*winner(rows, board.kinds, metric), *help_of_a_model(rows, board.kinds, board.compete)]
+    if board.compete:
+        found += contest(board, rows, metric)
+    best = best_of(rows, board.kinds, "method")
     if best:
-        tests = facts.comparisons.filter(metric=metric, method=best["method"], variant=best["variant"])
-        found += [against_baseline(row) for row in tests.filter(question="baseline").to_dicts()]
+        tests = board.comparisons.filter(metric=metric, method=best["method"], variant=best["variant"])
+        against = [] if board.compete else tests.filter(question="baseline").to_dicts()
+        found += [against_baseline(row) for row in against]
         found += [against_control(row) for row in tests.filter(question="control").to_dicts()]
-        found += price(name_of(best), tests.filter(question="baseline").to_dicts(), facts.costs)
-    return [*found, *seeds(board), *machines(facts.unlike), trust(facts.checks)]
+        found += [] if board.compete else price(name_of(best), against, board.costs)
+    return [*found, *machines(board.unlike)]
 
 
 def name_of(row: Row) -> Name:
@@ -70,22 +94,93 @@ def best_of(board: pl.DataFrame, kinds: Mapping[Name, str], *wanted: str) -> dic
 
 
 def winner(board: pl.DataFrame, kinds: Mapping[Name, str], metric: str) -> list[Finding]:
-    """Who stands first on test, and what that can mean."""
+    """Who stands first on test."""
     best = best_of(board, kinds, "method", "baseline")
     if best is None:
         return [Finding("neutral", "No method has been scored on the test part yet.")]
-    figure = f"{WORDS[metric]} {best['value']:.4f} (95 % interval {best['low']:.4f} to {best['high']:.4f})"
-    found = [Finding("neutral", f"Highest on the test part: {told(best)}, {figure}.")]
-    method = best_of(board, kinds, "method")
-    if method is None:
-        words = "Only baselines were run, so nothing can be said about what a language model would add."
-        found.append(Finding("neutral", words))
-    elif method != best:
-        words = (
-            f"A baseline stands first: the best language-model method is {told(method)}, {method['value']:.4f}."
-        )
-        found.append(Finding("bad", words))
-    return found
+    return [Finding("neutral", f"Highest on the test part: {told(best)}, {measured(best, metric)}.")]
+
+
+def measured(row: Row, metric: str) -> str:
+    """`AUC 0.7400 (95 % interval 0.7200 to 0.7600)`."""
+    return f"{WORDS[metric]} {row['value']:.4f} (95 % interval {row['low']:.4f} to {row['high']:.4f})"
+
+
+def help_of_a_model(board: pl.DataFrame, kinds: Mapping[Name, str], compete: bool) -> list[Finding]:
+    """Whether a language-model method stands first; nothing where one does.
+
+    compete: the models are a contest of their own, which needs no language model to say something.
+    """
+    best, method = best_of(board, kinds, "method", "baseline"), best_of(board, kinds, "method")
+    if best is None or best == method:
+        return []
+    if method is not None:
+        words = f"the best language-model method is {told(method)}, {method['value']:.4f}."
+        return [Finding("bad", f"A baseline stands first: {words}")]
+    words = "Only baselines were run, so nothing can be said about what a language model would add."
+    return [] if compete else [Finding("neutral", words)]
+
+
+def contest(board: Board, rows: pl.DataFrame, metric: str) -> list[Finding]:
+    """The first of several models beside the best of the others, what both took, and what popularity has.
+
+    Tests are made with the model that was best on validation; where that is neither of the two, the first is
+    set beside it.
+    """
+    field = [r for r in rows.sort("value", descending=True).to_dicts() if board.kinds.get(name_of(r)) in RIVALS]
+    if len(field) < 2:
+        return [Finding("neutral", "No other model was run, so there is nothing to compare it with.")]
+    tests = board.comparisons.filter(question="baseline", metric=metric).to_dicts()
+    both = [row for test in tests for row in (test, turned(test))]
+    against = {versus(row): row for row in both if name_of(row) == name_of(field[0])}
+    row = against.get(name_of(field[1])) or next(iter(against.values()), None)
+    found = [] if row is None else [rival(row, name_of(field[1])), *tally(list(against.values()))]
+    found += price(name_of(field[0]), [row] if row else [], board.costs)
+    floor = [r for r in field[1:] if name_of(r) == FLOOR]
+    return found + [
+        Finding("neutral", f"{told(r)}, the same items for everybody: {measured(r, metric)}.") for r in floor
+    ]
+
+
+def versus(row: Row) -> Name:
+    return Name(row["versus_method"], row["versus_variant"])
+
+
+def turned(row: Row) -> dict[str, Any]:
+    """The same test, seen from the other side."""
+    one, other = name_of(row), versus(row)
+    ends = {"difference": -row["difference"], "low": -row["high"], "high": -row["low"]}
+    return {
+        **row,
+        **ends,
+        **other._asdict(),
+        "versus_method": one.method,
+        "versus_variant": one.variant,
+    }
+
+
+def rival(row: Row, second: Name) -> Finding:
+    """The winner of test beside another model."""
+    who = "the best of the others" if versus(row) == second else "the best on validation"
+    return beside(row, f"{told(versus(row))}, {who}")
+
+
+def beside(row: Row, other: str) -> Finding:
+    """A paired test in words."""
+    if not shown(row):
+        return Finding("neutral", f"Against {other}, no difference could be shown: {numbers(row)}.")
+    if row["difference"] > 0:
+        return Finding("good", f"{told(row)} beats {other}: {numbers(row)}.")
+    return Finding("bad", f"{told(row)} is worse than {other}: {numbers(row)}.")
+
+
+def tally(tests: Sequence[Row]) -> list[Finding]:
+    """How many others the winner is shown to beat, where it was compared with several."""
+    if len(tests) < 2:
+        return []
+    sure = sum(shown(row) and row["difference"] > 0 for row in tests)
+    words = f"It is shown to be better than {sure} of the {len(tests)} others."
+    return [Finding("good" if sure else "neutral", words if sure else NOTHING_SURVIVES)]
 
 
 def shown(row: Row) -> bool:
@@ -105,12 +200,7 @@ def p(value: float) -> str:
 
 def against_baseline(row: Row) -> Finding:
     """A method beside the baseline that was best on validation."""
-    versus = f"{told(Name(row['versus_method'], row['versus_variant']))}, the best baseline on validation"
-    if not shown(row):
-        return Finding("neutral", f"Against {versus}, no difference could be shown: {numbers(row)}.")
-    if row["difference"] > 0:
-        return Finding("good", f"{told(row)} beats {versus}: {numbers(row)}.")
-    return Finding("bad", f"{told(row)} is worse than {versus}: {numbers(row)}.")
+    return beside(row, f"{told(versus(row))}, the best baseline on validation")
 
 
 def against_control(row: Row) -> Finding:
@@ -130,8 +220,8 @@ def price(best: Name, against: Sequence[Row], costs: Mapping[Name, Cost]) -> lis
     if best not in costs:
         return []
     text = f"{told(best)} took {duration(costs[best].seconds_with_inputs)} with all it was made from"
-    versus = [Name(row["versus_method"], row["versus_variant"]) for row in against]
-    text += "".join(f"; {told(n)} took {duration(costs[n].seconds_with_inputs)}" for n in versus if n in costs)
+    others = [versus(row) for row in against if versus(row) in costs]
+    text += "".join(f"; {told(n)} took {duration(costs[n].seconds_with_inputs)}" for n in others)
     return [Finding("neutral", f"{text}.")]
 
 
@@ -147,9 +237,9 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min".removesuffix(" 0 min")
 
 
-def seeds(board: pl.DataFrame) -> list[Finding]:
+def seeds(boards: Sequence[Board]) -> list[Finding]:
     """A word of warning where training was tried once only."""
-    if board.height and board["seeds"].max() == 1:
+    if boards and max(one.leaderboard["seeds"].to_numpy().max() for one in boards) == 1:
         words = "One seed was run: the intervals cover the choice of users, not the luck of training."
         return [Finding("neutral", words)]
     return []
@@ -176,6 +266,15 @@ def difference(one: Unlike) -> str:
     return f"{what}: {', '.join(values)}"
 
 
+def room(one: Health) -> str:
+    """What it means that codes are shared, in one sentence."""
+    if one.rows is None:
+        return ""
+    shared, rows = f"{one.colliding * 100:.0f} %", f"{one.rows * 100:.0f} %"
+    words = f"{shared} of the {one.entity}s with training rows share their code with another"
+    return f"{words}; {rows} of the training rows are theirs, and no prompt can tell those apart by their code."
+
+
 def trust(checks: Sequence[Checked]) -> Finding:
     """How many checks passed, and which did not."""
     verdicts = sum(one.artefacts for one in checks)
@@ -191,30 +290,3 @@ def trust(checks: Sequence[Checked]) -> Finding:
         "bad" if blocking else "neutral",
         f"{missed} of {verdicts} checks {'failed' if blocking else 'raised a warning'} ({names}).",
     )
-
-
-def rows(leaderboard: pl.DataFrame, comparisons: pl.DataFrame, metric: str = "auc") -> list[dict[str, Any]]:
-    """The leaderboard as a command line prints it: one row for each method and variant, the best first.
-
-    Keys: name, kind, auc, auc_low, auc_high, uauc, uauc_low, uauc_high, log_loss, difference (to the best
-    baseline in `metric`), p_holm. What was not measured or compared is None.
-    """
-    tests = comparisons.filter(metric=metric)
-    against = {(r["method"], r["variant"]): r for r in tests.filter(question="baseline").to_dicts()}
-    methods = set(comparisons.select("method", "variant").iter_rows())
-    controls = set(comparisons.filter(question="control").select("versus_method", "versus_variant").iter_rows())
-    found: dict[tuple[str, str], dict[str, Any]] = {}
-    for row in leaderboard.filter(part="test").to_dicts():
-        name = (row["method"], row["variant"])
-        kind = "control" if name in controls else "method" if name in methods else "baseline"
-        line = found.setdefault(name, {"name": told(Name(*name)), "kind": kind, **dict.fromkeys(COLUMNS)})
-        line |= {k: v for k, v in figures_of(row).items() if k in COLUMNS}
-        line |= {k: against[name][k] for k in ("difference", "p_holm") if name in against}
-    return sorted(found.values(), key=lambda line: -(line[metric] or 0.0))
-
-
-def figures_of(row: Mapping[str, Any]) -> dict[str, float]:
-    return {
-        f"{row['metric']}{end}": row[bound]
-        for end, bound in (("", "value"), ("_low", "low"), ("_high", "high"))
-    }

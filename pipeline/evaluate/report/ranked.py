@@ -1,6 +1,6 @@
-"""What the report says of the next_item track: leaderboard, curves, overlap of lists, a few users' lists.
+"""What the report shows of a track of ranked lists beside its figures: curves, overlap, a few users' lists.
 
-    artefacts -> gather -> Ranked -> pictures, and a section of page.html.j2
+    artefacts, track -> gather -> Ranked -> pictures, and a part of the track's section in page.html.j2
 
 Curves and lists show the test part and the variant `default`; lists are those of each method's first seed.
 """
@@ -13,13 +13,10 @@ import numpy as np
 import polars as pl
 
 from pipeline.evaluate import statistics
-from pipeline.evaluate.report import lists as reranked
 from pipeline.evaluate.report.facts import holding, table
-from pipeline.evaluate.report.lists import Board
-from pipeline.evaluate.results import Name, contenders
+from pipeline.evaluate.results import Track
 from pipeline.evaluate.statistics import UserMean
-from pipeline.evaluate.tracks import NEXT_ITEM
-from pipeline.schema import Comparisons, Exposure, Items, Leaderboard, Queries, Rankings, UserRanks, Users
+from pipeline.schema import PARTS, Catalogue, Events, Exposure, Items, Queries, Rankings, UserRanks, Users
 from pipeline.stage import Artefact
 
 SHOWN = 10  # places of a list that are compared and printed
@@ -52,52 +49,60 @@ class Reader(NamedTuple):
 
 @dataclass(frozen=True)
 class Ranked:
-    """All that the section shows."""
+    """What a track of ranked lists shows beside its figures."""
 
-    leaderboard: pl.DataFrame
-    comparisons: pl.DataFrame
     exposure: pl.DataFrame
-    kinds: Mapping[Name, str]
-    seconds: Mapping[Name, float]
     activity: Sequence[Point]
     popularity: Sequence[Point]
     overlap: Mapping[tuple[str, str], float]
     readers: Sequence[Reader]
-    lists: Sequence[Board]
+    parts: Sequence[Mapping[str, Any]]
 
 
-def gather(everything: Sequence[Artefact]) -> Ranked | None:
-    """The section's facts; None where no orders of the catalogue were judged."""
-    board = table(everything, "leaderboard", Leaderboard).filter(track=NEXT_ITEM.name)
-    if board.is_empty():
+def gather(everything: Sequence[Artefact], track: Track) -> Ranked | None:
+    """The track's lists in facts; None where it scores pairs, or where nobody was asked anything."""
+    queries = of_track(everything, track, "queries", Queries)
+    if track.predictions != "rankings" or queries.is_empty():
         return None
-    field = contenders(NEXT_ITEM, holding(everything, "rankings"))
-    queries = of_track(everything, "queries", Queries).filter(part="test")
-    catalogue = pl.concat([a.table("catalogue") for a in holding(everything, "catalogue")])
-    figures = table(everything, "user_ranks", UserRanks).filter(
-        track=NEXT_ITEM.name, part="test", variant="default"
-    )
-    first = lists(everything)
+    asked = queries.filter(part="test")
+    catalogue = of_track(everything, track, "catalogue", Catalogue)
+    chosen = {"track": track.name, "part": "test", "variant": "default"}
+    figures = table(everything, "user_ranks", UserRanks).filter(**chosen)
+    first = lists(everything, chosen)
     return Ranked(
-        leaderboard=board,
-        comparisons=table(everything, "comparisons", Comparisons).filter(track=NEXT_ITEM.name),
-        exposure=table(everything, "exposure", Exposure).filter(part="test"),
-        kinds={one.name: one.kind for one in field},
-        seconds={
-            one.name: float(np.mean([a.measured.get("seconds", 0.0) for a in one.artefacts])) for one in field
-        },
-        activity=curve(figures, queries.select("user", at=pl.col("history").list.len())),
-        popularity=curve(figures, target_popularity(queries, catalogue)),
+        exposure=table(everything, "exposure", Exposure).filter(track=track.name, part="test"),
+        activity=curve(figures, asked.select("user", at=pl.col("history").list.len())),
+        popularity=curve(figures, target_popularity(asked, catalogue)),
         overlap=overlap(first),
-        readers=readers(first, queries, everything),
-        lists=reranked.gather(everything),
+        readers=readers(first, asked, everything),
+        parts=parts(of_track(everything, track, "events", Events), queries, catalogue),
     )
 
 
-def of_track(everything: Sequence[Artefact], name: str, schema: Any) -> pl.DataFrame:
+def of_track(everything: Sequence[Artefact], track: Track, name: str, schema: Any) -> pl.DataFrame:
     """A table over the artefacts of the track's own stages."""
-    own = [a for a in everything if a.stage.startswith(f"{NEXT_ITEM.name}/")]
+    own = [a for a in everything if a.stage.startswith(f"{track.name}/")]
     return table(own, name, schema)
+
+
+def parts(events: pl.DataFrame, queries: pl.DataFrame, catalogue: pl.DataFrame) -> list[dict[str, Any]]:
+    """One row of facts for train, valid and test: events, and users asked with what they used before."""
+    cold = catalogue.select("item", cold=pl.col("train_rows") == 0)
+    counted = (
+        events.join(cold, on="item", how="left")
+        .group_by("part")
+        .agg(
+            rows=pl.len(),
+            users=pl.col("user").n_unique(),
+            items=pl.col("item").n_unique(),
+            cold_items=pl.col("cold").mean(),
+            first=pl.col("at").min(),
+            last=pl.col("at").max(),
+        )
+    )
+    asked = queries.group_by("part").agg(asked=pl.len(), history=pl.col("history").list.len().mean())
+    found = counted.join(asked, on="part", how="left").to_dicts()
+    return sorted(found, key=lambda facts: PARTS.index(facts["part"]))
 
 
 def target_popularity(queries: pl.DataFrame, catalogue: pl.DataFrame) -> pl.DataFrame:
@@ -128,11 +133,14 @@ def point(method: str, rows: pl.DataFrame) -> Point:
     return Point(method, at, float(values.mean()), float(low), float(high), len(values))
 
 
-def lists(everything: Sequence[Artefact]) -> pl.DataFrame:
-    """The first places of each method's first seed on the test part: method, user, rank, item, target."""
+def lists(everything: Sequence[Artefact], chosen: Mapping[str, str]) -> pl.DataFrame:
+    """The first places of each method's first seed: method, user, rank, item, target.
+
+    chosen: the track, part and variant whose lists they are.
+    """
     kept = [
         a.scan("rankings")
-        .filter(pl.col("rank") <= SHOWN, track=NEXT_ITEM.name, part="test", variant="default")
+        .filter(pl.col("rank") <= SHOWN, **chosen)
         .filter(pl.col("score").is_not_null())
         .collect()
         for a in holding(everything, "rankings")

@@ -10,7 +10,7 @@ from rich.console import Console
 from assets.engine import terminal
 from pipeline.graph import Status
 from pipeline.stage import run
-from pipeline.store import Store
+from pipeline.store import Artefact, Store
 from tests import toy
 
 
@@ -60,6 +60,17 @@ def test_only_the_asked_assets_are_shown(store: Store) -> None:
     assert len(printed(terminal.status_table(statuses(store), store, only=["board"]))) == 2
 
 
+def test_checks_that_block_are_told_from_those_that_warn() -> None:
+    verdicts = {
+        name: {"passed": passed, "blocking": blocking}
+        for name, passed, blocking in (("odd", False, False), ("sore", False, True), ("fine", True, True))
+    }
+    assert terminal.failures([Artefact(Path(), {"checks": verdicts})]) == [
+        "[red]check failed: sore[/red]",
+        "[yellow]check warns: odd[/yellow]",
+    ]
+
+
 def test_text_of_a_setting_is_not_taken_for_markup(store: Store) -> None:
     make(store)
     lines = printed(
@@ -90,15 +101,37 @@ def board(monkeypatch: pytest.MonkeyPatch, *rows: dict) -> list[str]:
 def test_the_best_stands_first_with_its_interval(monkeypatch: pytest.MonkeyPatch) -> None:
     lines = board(
         monkeypatch,
-        row("mf", "uauc", 0.6),
         row("binllm", "uauc", 0.7, "dotted"),
+        row("mf", "uauc", 0.6),
         row("binllm", "auc", 0.71, "dotted"),
         row("mf", "auc", 0.72),
     )
-    assert lines[0] == "Leaderboard of toy, track ctr, test part, 95 % intervals over users"
-    assert lines[1] == "method variant uauc auc"
-    assert lines[2] == "binllm dotted 0.7000 0.650-0.750 0.7100 0.660-0.760"
-    assert lines[3] == "mf 0.6000 0.550-0.650 0.7200 0.670-0.770"
+    assert lines[0] == "Leaderboard of toy, ctr, test part, 95 % intervals over users"
+    assert lines[1] == "method auc uauc"
+    assert lines[2] == "mf 0.7200 .670-.770 0.6000 .550-.650"
+    assert lines[3] == "binllm (dotted) 0.7100 .660-.760 0.7000 .650-.750"
+
+
+def test_a_whole_leaderboard_stands_in_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    metrics = ("auc", "uauc", "log_loss", "accuracy")
+    rows = [row("tallrec", metric, 0.5, "shuffled_history") for metric in metrics]
+    monkeypatch.setattr(terminal, "board", lambda *_: pl.DataFrame(rows))
+    sink = StringIO()
+    Console(file=sink, width=80, no_color=True).print(terminal.leaderboard(Store("/nowhere"), "toy"))
+    assert len(sink.getvalue().splitlines()) == 3
+    assert "tallrec (shuffled_history) 0.5000 .450-.550 0.5000 .450-.550" in sink.getvalue()
+    assert sink.getvalue().split()[-2:] == ["0.5000", "0.5000"]  # the last ones without bounds
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_findings_of_the_doctor_stand_below_each_other(width: int) -> None:
+    sink = StringIO()
+    on = Console(file=sink, width=width, no_color=True)
+    on.print(terminal.diagnosis("good", "disk", "9 GiB free", ""))
+    on.print(terminal.diagnosis("note", "language_model of collm-ml1m", "[b]x[/b] " + "long " * 30, "mend it"))
+    lines = sink.getvalue().splitlines()
+    assert lines[0].index("9 GiB") == lines[1].index("[b]x[/b]") == lines[-1].index("-> mend it")
+    assert all(not line[: lines[0].index("9 GiB")].strip() for line in lines[2:])
 
 
 def test_a_method_without_the_leading_metric_stands_last(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -320,9 +320,11 @@ def test_codes_of_another_width_than_set_fail_the_check(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("share", "fine"), [(0.5, True), (0.51, False)])
-def test_many_items_sharing_a_code_give_a_warning(share: float, fine: bool, tmp_path: Path) -> None:
-    draft = draft_of(binary_codes, tmp_path, {}, item_sharing=share)
-    assert codes_distinct(draft, {}, BinarySettings(sharing_allowed=0.5)).passed == fine
+def test_many_rows_of_items_sharing_a_code_give_a_warning(share: float, fine: bool, tmp_path: Path) -> None:
+    draft = draft_of(binary_codes, tmp_path, {}, item_sharing_rows=share, item_sharing=0.9)
+    verdict = codes_distinct(draft, {}, BinarySettings(sharing_allowed=0.5))
+    assert verdict.passed == fine
+    assert verdict.description.endswith("of an item that shares its code (90% of those items do)")
 
 
 @pytest.mark.parametrize(
@@ -337,7 +339,7 @@ def test_codes_that_are_all_the_same_fail_the_check(
 
 @pytest.mark.parametrize(("users", "items", "fine"), [(0.5, 0.2, True), (0.6, 0.2, False), (0.2, 0.6, False)])
 def test_many_lopsided_bits_give_a_warning(users: float, items: float, fine: bool, tmp_path: Path) -> None:
-    draft = draft_of(binary_codes, tmp_path, {}, user_unbalanced_bits=users, item_unbalanced_bits=items)
+    draft = draft_of(binary_codes, tmp_path, {}, user_unbalanced_rows=users, item_unbalanced_rows=items)
     assert bits_balanced(draft, {}, BinarySettings()).passed == fine
 
 

@@ -12,6 +12,7 @@ from pipeline.codes.health import (
     mean_correlation,
     mean_distance,
     measure,
+    shared,
 )
 
 CODES = np.array([[1, 1, -1, -1], [1, 1, -1, -1], [1, -1, 1, -1], [1, -1, -1, 1]], dtype=np.int8)
@@ -32,17 +33,28 @@ def test_balance_is_the_share_of_set_bits() -> None:
 
 
 def test_the_figures_of_four_codes() -> None:
-    found = measure(CODES)
-    assert found._replace(mean_distance=0, mean_correlation=0) == (4, 3, 0.5, 2, 0.25, 1, 0, 0)
+    found = measure(CODES, np.ones(4, dtype=np.int64))
+    assert found._replace(mean_distance=0, mean_correlation=0) == (4, 3, 0.5, 0.5, 2, 0.25, 0.25, 1, 0, 0)
+
+
+def test_rows_count_as_often_as_they_are() -> None:
+    found = measure(CODES, np.array([1, 0, 18, 1]))
+    assert shared(CODES).tolist() == [True, True, False, False]
+    assert (found.sharing, found.sharing_rows) == (0.5, 1 / 20)
+    assert (found.unbalanced_bits, found.unbalanced_rows) == (
+        0.25,
+        3 / 4,
+    )  # bits 1, 2 and 4: in all, 1 and 1 of 20
 
 
 def test_codes_that_are_all_alike_have_one_group_and_no_distance() -> None:
-    found = measure(np.ones((5, 8), dtype=np.int8))
-    assert found == (5, 1, 1.0, 5, 1.0, 8, 0.0, 0.0)
+    found = measure(np.ones((5, 8), dtype=np.int8), np.full(5, 2))
+    assert found == (5, 1, 1.0, 1.0, 5, 1.0, 1.0, 8, 0.0, 0.0)
 
 
 def test_no_codes_at_all_have_figures_too() -> None:
-    assert measure(np.ones((0, 8), dtype=np.int8)) == (0, 0, 0.0, 0, 0.0, 0, 0.0, 0.0)
+    none = measure(np.ones((0, 8), dtype=np.int8), np.ones(0, dtype=np.int64))
+    assert none == (0, 0, 0.0, 0.0, 0, 0.0, 0.0, 0, 0.0, 0.0)
 
 
 def test_bits_that_repeat_each_other_correlate_fully() -> None:

@@ -13,7 +13,7 @@ from pipeline.methods import binllm, tallrec
 
 DATA = {
     "ctr": ("ml-1m-collm", "tallrec-movie"),
-    "next_item": ("amazon-beauty", "amazon-sports", "amazon-toys"),
+    "next_item": ("amazon-beauty", "amazon-sports", "amazon-toys", "ml-1m-sasrec"),
 }
 FILE = Path(__file__).parents[3] / "warehouse" / "published.csv"
 COLUMNS = ["method", "variant", "data", "track", "split", "metric", "value", "source", "note"]

@@ -1,5 +1,10 @@
 """Synthetic studies with their reports, materialised once for all tests of the report."""
 
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -9,6 +14,8 @@ from pipeline.store import Artefact, Store
 from tests.warehouse import synthetic
 
 ROOT = synthetic.ROOT
+HEADLESS = ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync")
+Browser = Callable[..., str]
 
 
 class Made(NamedTuple):
@@ -48,3 +55,20 @@ def plain(tmp_path_factory) -> Made:
 def ranked_study(tmp_path_factory) -> Made:
     """Baselines of two tracks, two seeds, seen items kept in one model's second form."""
     return made(tmp_path_factory.mktemp("ranked"), synthetic.ranked_study(seeds=(1, 2)), synthetic.RANKED)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Browser:
+    """Open a page in a real browser without a window: `browser(page, folder, *flags)`, to what it prints."""
+    found = shutil.which("chromium") or shutil.which("google-chrome")
+    if found is None:
+        pytest.skip("no Chromium here")
+
+    def show(page: Path, folder: Path, *flags: str) -> str:
+        own = ("--disable-background-networking", f"--user-data-dir={folder / 'profile'}", *flags)
+        home = {**os.environ, "HOME": str(folder)}
+        command = [found, *HEADLESS, *own, page.as_uri()]
+        done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120, env=home)
+        return done.stdout
+
+    return show

@@ -14,6 +14,7 @@ def fake(stage: str, fingerprint: str, *parents: str, seconds: float = 1.0, **me
     """An artefact that is only a manifest."""
     manifest = {
         "stage": stage,
+        "section": "methods" if stage.startswith(("binllm/", "tallrec/")) else "models",
         "fingerprint": fingerprint,
         "cell": {"seed": 1},
         "metrics": metrics,
@@ -47,14 +48,20 @@ def test_own_stages_are_told_from_inputs():
     assert (found.parameters, found.tokens, found.peak_memory_mb) == (7, 100, 1000)
 
 
+def test_what_a_track_shares_is_no_models_own():
+    run = [fake("next_item/sasrec", "p", seconds=3, parameters=5), fake("next_item/split", "s", seconds=1)]
+    found = cost([run])
+    assert (found.seconds, found.seconds_with_inputs, found.parameters) == (3, 4, 5)
+
+
 def test_cost_is_the_mean_over_seeds():
     found = cost([[fake("mf", "a", seconds=2, tokens_seen=10)], [fake("mf", "b", seconds=4, tokens_seen=20)]])
     assert (found.seconds, found.tokens, found.parameters) == (3, 15, None)
 
 
 def test_health_of_four_codes_written_out():
-    found = health(fake("binary_codes", "c"), "user", pl.Series(["0011", "0011", "0101", "0111"]))
-    assert found.codes == 4
+    found = health(fake("binary_codes", "c"), "user", pl.Series(["0011", "0011", "0101", "0111"]), cold=9)
+    assert (found.codes, found.cold, found.rows) == (4, 9, None)
     assert found.bits == 4
     assert found.distinct == 3
     assert found.colliding == 0.5
@@ -65,7 +72,21 @@ def test_health_of_four_codes_written_out():
 
 def test_codes_of_unequal_width_are_refused():
     with pytest.raises(ValueError, match="reshape"):
-        health(fake("binary_codes", "c"), "user", pl.Series(["0011", "001"]))
+        health(fake("binary_codes", "c"), "user", pl.Series(["0011", "001"]), 0)
+
+
+def test_cold_codes_are_counted_apart(full):
+    [codes, *_] = full.stages["binary_codes"]
+    table = codes.table("codes")
+    [items, users] = [one for one in gather(full.everything, 0).codes if one.seed == codes.seed]
+    for one in (items, users):
+        own = table.filter(entity=one.entity)
+        assert (one.codes, one.cold) == (own["trained"].sum(), (~own["trained"]).sum())
+
+
+def test_the_share_of_rows_is_the_stages_own():
+    stage = fake("binary_codes", "c", item_sharing_rows=0.25)
+    assert health(stage, "item", pl.Series(["01"]), 0).rows == 0.25
 
 
 def test_part_facts_written_out():
@@ -115,7 +136,8 @@ def test_failed_checks_come_first(full):
 
 
 def test_every_method_has_a_kind_and_a_cost(full):
-    found = gather(full.everything, prompts=1)
+    [found] = gather(full.everything, prompts=1).boards
+    assert found.track.name == "ctr"
     assert found.kinds[Name("binllm", "dotted")] == "method"
     assert found.kinds[Name("binllm", "shuffled_codes")] == "control"
     assert found.kinds[Name("binmf", "default")] == "baseline"
@@ -178,16 +200,32 @@ def test_settings_stand_in_the_order_of_sections(full):
 def test_baselines_alone_give_shorter_facts(plain):
     found = gather(plain.everything, prompts=3)
     assert found.prompts == []
-    assert found.comparisons.height == 0
-    assert set(found.kinds.values()) == {"baseline"}
+    assert found.boards[0].comparisons.height == 0
+    assert set(found.boards[0].kinds.values()) == {"baseline"}
     assert len(found.codes) == 2
     assert found.codes[0].bits == BITS
 
 
 def test_nothing_at_all_gives_empty_facts():
     found = gather([], prompts=3)
-    assert found.leaderboard.height == found.curves.height == found.timeline.height == 0
-    assert (found.codes, found.parts, found.checks, found.stages) == ([], [], [], [])
+    assert found.curves.height == found.timeline.height == 0
+    assert (found.boards, found.codes, found.parts, found.checks, found.stages) == ([], [], [], [], [])
+
+
+def test_each_track_has_its_own_board_of_its_own_names(ranked_study):
+    ctr, next_item = gather(ranked_study.everything, prompts=0).boards
+    assert (ctr.track.name, next_item.track.name) == ("ctr", "next_item")
+    assert (ctr.compete, next_item.compete) == (False, True)
+    for board in (ctr, next_item):
+        assert set(board.leaderboard["track"]) == {board.track.name}
+        assert set(board.costs) == set(board.kinds)
+    both = ctr.costs[Name("popularity", "default")], next_item.costs[Name("popularity", "default")]
+    assert both[0].seconds != both[1].seconds
+    assert {str(name): kind for name, kind in next_item.kinds.items()} == {
+        "popularity/default": "baseline",
+        "sasrec/default": "baseline",
+        "sasrec/seen_kept": "aside",
+    }
 
 
 def test_hostile_titles_are_in_the_data(full):

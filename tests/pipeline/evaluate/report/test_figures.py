@@ -11,7 +11,10 @@ from hypothesis import strategies as st
 
 from pipeline.evaluate.report import figures
 from pipeline.evaluate.report.contained import loads
-from pipeline.evaluate.report.facts import gather
+from pipeline.evaluate.report.facts import Board, Cost, gather
+from pipeline.evaluate.results import Name
+from pipeline.evaluate.tracks import CTR, NEXT_ITEM
+from pipeline.schema import Comparisons, Leaderboard, empty
 
 CURVE = pl.DataFrame(
     {
@@ -25,6 +28,24 @@ CURVE = pl.DataFrame(
     }
 )
 TIMELINE = pl.DataFrame({"part": ["train", "train", "test"], "at": [9e8, 9.1e8, 9.2e8], "rows": [5, 6, 7]})
+
+
+def board_of(values: dict[str, float]) -> Board:
+    """A board of the next_item track: models with these test figures, all of a second."""
+    facts = {"track": "next_item", "variant": "default", "part": "test", "metric": "ndcg_10", "seeds": 1}
+    counts = {"seed_deviation": None, "users": 9, "users_skipped": 0, "rows": 9}
+    rows = [
+        {**facts, **counts, "method": name, "value": value, "low": value - 0.01, "high": value + 0.01}
+        for name, value in values.items()
+    ]
+    names = [Name(name, "default") for name in values]
+    return Board(
+        NEXT_ITEM,
+        pl.DataFrame(rows, schema=empty(Leaderboard).schema),
+        empty(Comparisons),
+        dict.fromkeys(names, "baseline"),
+        dict.fromkeys(names, Cost(1, 1, 100, None, None, "cpu")),
+    )
 
 
 @cache
@@ -93,7 +114,8 @@ def test_dates_are_written_for_times_and_numbers_for_orders():
 
 def test_nothing_to_draw_draws_nothing():
     assert figures.over_time(TIMELINE.clear()) is None
-    assert figures.against_cost(gather([], 0).leaderboard, "auc", {}, {}) is None
+    nothing = Board(CTR, empty(Leaderboard), empty(Comparisons), {}, {})
+    assert figures.against_cost(nothing, "auc") is None
 
 
 def test_single_stretch_of_time_is_drawn():
@@ -101,8 +123,8 @@ def test_single_stretch_of_time_is_drawn():
 
 
 def test_every_method_is_named_beside_the_costs(full):
-    facts = gather(full.everything, 0)
-    svg = figures.against_cost(facts.leaderboard, "uauc", facts.kinds, facts.costs) or ""
+    [board] = gather(full.everything, 0).boards
+    svg = figures.against_cost(board, "uauc") or ""
     for name in ("binllm (dotted)", "binllm (shuffled_codes)", "tallrec (titles)", "mf", "means"):
         assert f">{name}<" in svg
     assert ">1 min<" in svg
@@ -133,3 +155,15 @@ def test_picture_leaves_no_style_behind():
     before = dict(matplotlib.rcParams)
     figures.learning(CURVE, "curve")
     assert dict(matplotlib.rcParams) == before
+
+
+@given(st.sets(st.floats(0, 1e5), max_size=9))
+def test_numbers_on_an_axis_have_room_and_the_first_is_kept(places):
+    kept = figures.spaced(places)
+    assert kept == sorted(kept)
+    assert set(kept) <= places
+    assert kept[:1] == sorted(places)[:1]
+
+
+def test_numbers_that_stand_too_close_give_way():
+    assert figures.spaced([9, 10, 90, 1000]) == [9, 90, 1000]

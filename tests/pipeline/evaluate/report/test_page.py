@@ -3,29 +3,16 @@
 import re
 from html.parser import HTMLParser
 
-import polars as pl
 import pytest
 
+from pipeline.evaluate.report import ranked
 from pipeline.evaluate.report.facts import gather
-from pipeline.evaluate.report.page import (
-    Published,
-    bar,
-    best_published,
-    board,
-    count,
-    differences,
-    environment,
-    memory,
-    page,
-    papers,
-    signed,
-    when,
-)
-from pipeline.evaluate.results import Name
+from pipeline.evaluate.report.page import asked, costs, count, environment, memory, page, signed, when
+from pipeline.evaluate.tracks import NEXT_ITEM
 from tests.warehouse.synthetic import HOSTILE
 
 SECTIONS = [
-    "leaderboard",
+    "ctr",
     "help",
     "cost",
     "learning",
@@ -92,7 +79,7 @@ def test_verdict_comes_before_everything(full):
 
 def test_titles_are_written_as_text_never_as_markup(full):
     facts = gather(full.everything, prompts=10_000)
-    html = page("quickstart", HOSTILE[0], "auc", facts, None)
+    html = page("quickstart", HOSTILE[0], "auc", facts, None, {})
     outline = Outline(html)
     text = "".join(outline.text)
     for title in HOSTILE:
@@ -106,7 +93,7 @@ def test_titles_are_written_as_text_never_as_markup(full):
 def test_quarantined_value_is_escaped(full):
     facts = gather(full.everything, prompts=0)
     facts.quarantine[0]["value"] = "<b>0</b>"
-    html = page("quickstart", "t", "auc", facts, None)
+    html = page("quickstart", "t", "auc", facts, None, {})
     assert "<b>0</b>" not in html
     assert "&lt;b&gt;0&lt;/b&gt;" in html
 
@@ -149,18 +136,8 @@ def test_published_figures_stand_beside_ours(full):
 def test_all_published_results_are_listed_with_their_sources(full):
     table = full.html[full.html.index("Published as") :]
     assert '<th scope="row">sasrec</th>' in table
-    assert "<td>CoLLM, Zhang et al., TKDE 2025, arXiv 2310.19488v3, Table II</td>" in table
-
-
-def test_published_results_of_one_method_are_one_row_for_each_source():
-    mf = Name("mf", "default")
-    printed = [Published(mf, "auc", 0.6, "A"), Published(mf, "uauc", 0.5, "A"), Published(mf, "auc", 0.7, "B")]
-    assert papers(printed) == [
-        {"name": mf, "source": "B", "auc": 0.7, "uauc": None},
-        {"name": mf, "source": "A", "auc": 0.6, "uauc": 0.5},
-    ]
-    assert best_published(mf, printed) == {"auc": 0.7, "uauc": 0.5}
-    assert best_published(Name("mf", "other"), printed) == {}
+    assert "CoLLM, Zhang et al., TKDE 2025, arXiv 2310.19488v3, Table II<" in table
+    assert ">codes alone, 32 bits, no language model<" in table  # how it was measured
 
 
 def test_without_a_published_data_set_a_note_stands_there(plain):
@@ -177,7 +154,7 @@ def test_baselines_only_still_make_a_whole_page(plain):
 
 
 def test_empty_study_still_makes_a_page():
-    html = page("empty", "", "auc", gather([], prompts=2), None)
+    html = page("empty", "", "auc", gather([], prompts=2), None, {})
     assert Outline(html).open == []
     assert "No method has been scored" in html
     assert "<h1>empty</h1>" in html
@@ -196,33 +173,6 @@ def test_failed_check_is_marked(full):
 def test_every_fingerprint_is_in_the_settings(full):
     for artefact in full.everything:
         assert f'title="{artefact.fingerprint}"' in full.html
-
-
-def test_board_is_sorted_by_the_metric(full):
-    facts = gather(full.everything, 0)
-    for metric in ("auc", "uauc"):
-        values = [row["figures"][metric]["value"] for row in board(facts, metric, [])]
-        assert values == sorted(values, reverse=True)
-
-
-def test_published_figure_belongs_to_its_variant(full):
-    facts = gather(full.everything, 0)
-    rows = board(facts, "auc", [Published(Name("binllm", "dotted"), "auc", 0.7425, "paper")])
-    assert [r["name"].variant for r in rows if r["published"]] == ["dotted"]
-
-
-def test_bar_keeps_its_order_inside_the_line():
-    found = bar({"low": 0.6, "value": 0.7, "high": 0.8}, (0.5, 0.9), 0.5)
-    assert found.guide is not None
-    assert 0 < found.guide < found.low < found.value < found.high < 1
-
-
-def test_differences_share_one_scale_with_zero_on_it(full):
-    rows = differences(gather(full.everything, 0), "control")
-    assert len(rows) == 4
-    assert len({row["bar"].guide for row in rows}) == 1
-    for row in rows:
-        assert (row["bar"].value > row["bar"].guide) == (row["difference"] > 0)
 
 
 def test_undefined_names_in_the_template_are_errors():
@@ -247,7 +197,59 @@ def test_values_are_written_for_people(written, expected):
     assert written == expected
 
 
-def test_page_does_not_depend_on_the_order_of_artefacts_in_a_table(full):
-    facts = gather(full.everything, 0)
-    assert isinstance(facts.leaderboard, pl.DataFrame)
-    assert board(facts, "auc", []) == board(gather(list(reversed(full.everything)), 0), "auc", [])
+# ---- a study of the one track, of the other, and of both
+
+
+@pytest.fixture(scope="module")
+def lists_only(ranked_study) -> str:
+    """The page of a study that asks for the next item only."""
+    own = [a for a in ranked_study.everything if a.stage.startswith(("next_item/", "dataset", "source"))]
+    lists = ranked.gather(own, NEXT_ITEM)
+    assert lists is not None
+    return page("lists", "", "auc", gather(own, 0), None, {"next_item": lists})
+
+
+def text_of(html: str) -> str:
+    return " ".join("".join(Outline(html).text).split())
+
+
+def test_both_tracks_have_a_verdict_a_section_and_costs(ranked_study):
+    outline, html = Outline(ranked_study.html), ranked_study.html
+    sections = [attrs["id"] for tag, attrs in outline.tags if tag == "section"]
+    assert sections == ["ctr", "next-item", "rerank", *SECTIONS[1:]]
+    assert len(outline.ids) == len(set(outline.ids))
+    head = text_of(html[html.index('<div id="verdict"') : html.index("<nav")])
+    for words in ("Highest on the test part: mf, AUC", "Highest on the test part: sasrec, NDCG@10"):
+        assert words in head
+    panel = html[html.index('<section id="cost">') : html.index('<section id="learning">')]
+    for words in ("AUC on test", "NDCG@10 on test", ">next item</td>", ">ctr</td>"):
+        assert words in panel
+
+
+def test_a_study_of_lists_speaks_of_nothing_else(lists_only):
+    assert Outline(lists_only).open == []
+    text = text_of(lists_only)
+    assert "Highest on the test part: sasrec, NDCG@10" in text
+    assert "Events, for the task next item" in text
+    for word in ("ctr", "AUC", "log loss", "Log loss", "liked or not", "No split has been made"):
+        assert word not in text
+
+
+def test_a_study_of_pairs_speaks_of_no_lists(full):
+    text = text_of(full.html)
+    for word in ("NDCG", "catalogue", "next item", "Next item", "Events"):
+        assert word not in text
+
+
+def test_costs_stand_by_track_the_dearest_first(ranked_study):
+    found = costs(gather(ranked_study.everything, 0))
+    assert [row["track"] for row in found] == sorted(row["track"] for row in found)
+    own = [row["cost"].seconds for row in found if row["track"] == "next_item"]
+    assert own == sorted(own, reverse=True)
+
+
+def test_comparisons_of_competing_models_stand_with_their_track_alone(ranked_study, full):
+    assert asked(gather(ranked_study.everything, 0), "baseline") == []
+    [(words, rows)] = asked(gather(full.everything, 0), "baseline")
+    assert words.startswith("Like or not")
+    assert rows

@@ -1,18 +1,20 @@
 """The next_item section: curves, overlap and lists by hand, and the page of a study of two tracks."""
 
+from dataclasses import replace
+
 import polars as pl
 import pytest
 
 from pipeline.evaluate.report import ranked
 from pipeline.evaluate.report.contained import loads
-from pipeline.evaluate.report.facts import gather
-from pipeline.evaluate.report.ranked import curve, overlap, target_popularity
+from pipeline.evaluate.report.ranked import curve, overlap, parts, target_popularity
+from pipeline.evaluate.tracks import CTR, NEXT_ITEM
 from tests.toy_ranked import catalogue, queries
 
 
 @pytest.fixture(scope="module")
 def facts(ranked_study):
-    found = ranked.gather(ranked_study.everything)
+    found = ranked.gather(ranked_study.everything, NEXT_ITEM)
     assert found is not None
     return found
 
@@ -60,13 +62,27 @@ def test_overlap_is_the_share_of_places_in_common():
 
 
 def test_only_the_tracks_own_figures_are_gathered(facts, ranked_study):
-    assert set(facts.leaderboard["track"]) == {"next_item"}
-    assert set(gather(ranked_study.everything, 0).leaderboard["track"]) == {"ctr"}
-    assert {str(name): kind for name, kind in facts.kinds.items()} == {
-        "popularity/default": "baseline",
-        "sasrec/default": "baseline",
-        "sasrec/seen_kept": "aside",
-    }
+    assert set(facts.exposure["track"]) == {"next_item"}
+    assert ranked.gather(ranked_study.everything, CTR) is None
+    assert (
+        ranked.gather(ranked_study.everything, replace(NEXT_ITEM, name="elsewhere")) is None
+    )  # nobody was asked
+
+
+def test_parts_are_counted_in_their_order(facts, ranked_study):
+    events = ranked_study.stages["next_item/split"][0].table("events")
+    assert [(part["part"], part["rows"]) for part in facts.parts] == [
+        (name, events.filter(part=name).height) for name in ("train", "valid", "test")
+    ]
+    train, _, test = facts.parts
+    assert (train["asked"], train["cold_items"], test["asked"]) == (None, 0, events["user"].n_unique())
+
+
+def test_events_of_items_without_training_rows_are_cold():
+    events = pl.DataFrame({"part": "test", "user": [0, 1], "item": [0, 1], "at": [5, 7]})
+    asked = queries([("test", 0, [2], [0]), ("test", 1, [], [1])])
+    [found] = parts(events, asked, catalogue([3, 0]))
+    assert (found["cold_items"], found["asked"], found["history"], found["last"]) == (0.5, 2, 0.5, 7)
 
 
 def test_a_readers_lists_mark_what_came_next(facts, ranked_study):
@@ -104,7 +120,7 @@ def test_the_page_shows_the_track_and_stays_one_safe_file(ranked_study):
     html = ranked_study.html
     assert loads(html) == []
     assert '<section id="next-item">' in html
-    assert html.count('<th scope="row">sasrec (seen_kept)</th>') == 1
+    assert html.count('<th scope="row">sasrec (seen_kept)</th>') == 2  # its figures, its cost
     assert "<script>" not in html
     assert "NDCG@10" in html
     checks = ranked_study.stages["report"][0].manifest["checks"]
@@ -112,5 +128,5 @@ def test_the_page_shows_the_track_and_stays_one_safe_file(ranked_study):
 
 
 def test_a_study_without_the_track_has_no_such_section(full):
-    assert ranked.gather(full.everything) is None
+    assert ranked.gather(full.everything, NEXT_ITEM) is None
     assert "next-item" not in full.html

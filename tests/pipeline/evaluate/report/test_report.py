@@ -1,7 +1,5 @@
 """The stage `report`: its checks judge, its identity follows the published figures, the warehouse reads it."""
 
-import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -19,12 +17,13 @@ from pipeline.evaluate.report import (
     self_contained,
 )
 from pipeline.evaluate.report import report as stage
-from pipeline.evaluate.report.page import Published
+from pipeline.evaluate.report.boards import Published
 from pipeline.evaluate.results import Name
 from pipeline.graph import Graph
 from pipeline.store import Store
 from pipeline.study import Study
 from resources import warehouse
+from tests.pipeline.evaluate.report.conftest import Browser
 from tests.warehouse.synthetic import HOSTILE, ROOT
 
 CSV = "method,variant,data,track,split,metric,value,source,note\nmf,default,d,ctr,test,auc,0.5,Paper,\n"
@@ -144,7 +143,7 @@ def test_view_and_report_agree_on_costs(full, tmp_path):
     from pipeline.evaluate.report.facts import gather
 
     catalogue = warehouse.publish(full.store.root, tmp_path / "c.duckdb")
-    costs = gather(full.everything, 0).costs
+    costs = gather(full.everything, 0).boards[0].costs
     for row in warehouse.query(catalogue, "from costs").iter_rows(named=True):
         mine = costs[Name(row["method"], row["variant"])]
         assert row["seconds"] == pytest.approx(mine.seconds)
@@ -160,28 +159,11 @@ def test_importing_the_stage_imports_nothing_heavy():
     assert done.stdout == "[]\n"
 
 
-@pytest.fixture
-def browser() -> str:
-    found = shutil.which("chromium") or shutil.which("google-chrome")
-    if found is None:
-        pytest.skip("no Chromium here")
-    return found
-
-
-def requests(browser: str, page: Path, folder: Path) -> list[str]:
+def requests(browser: Browser, page: Path, folder: Path) -> list[str]:
     """What a page asks the network for in a headless browser; the browser's own calls are left out."""
     folder.mkdir()
     log, shot = folder / "net.json", folder / "page.png"
-    quiet = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync"]
-    quiet += [
-        "--disable-background-networking",
-        f"--user-data-dir={folder / 'profile'}",
-        f"--screenshot={shot}",
-    ]
-    command = [browser, *quiet, f"--log-net-log={log}", "--window-size=1200,1500", page.as_uri()]
-    subprocess.run(
-        command, check=True, capture_output=True, timeout=120, env={**os.environ, "HOME": str(folder)}
-    )
+    browser(page, folder, f"--screenshot={shot}", f"--log-net-log={log}", "--window-size=1200,1500")
     assert shot.stat().st_size > 1000
     started = [line for line in log.read_text().splitlines() if '"initiator"' in line and '"url":"http' in line]
     return [line for line in started if '"initiator":"not an origin"' not in line]
