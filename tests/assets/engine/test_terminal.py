@@ -147,14 +147,14 @@ def test_every_kind_of_list_has_a_table_of_its_own(monkeypatch: pytest.MonkeyPat
         row("als", "hr_10", 0.8, track="rerank/random_20"),
     )
     assert [line.split(", ")[1] for line in lines if line.startswith("Leaderboard")] == [
-        "track rerank/random_10",
-        "track rerank/random_20",
+        "rerank/random_10",
+        "rerank/random_20",
     ]
     assert [line for line in lines if line.startswith("method")] == [
-        "method variant hr_1",
-        "method variant hr_1 hr_10",
+        "method hr_1",
+        "method hr_1 hr_10",
     ]
-    assert "als 0.3000 0.250-0.350" in lines
+    assert "als 0.3000 .250-.350" in lines
 
 
 def test_of_losses_the_lowest_stands_first(monkeypatch: pytest.MonkeyPatch) -> None:

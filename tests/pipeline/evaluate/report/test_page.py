@@ -219,7 +219,7 @@ def test_both_tracks_have_a_verdict_a_section_and_costs(ranked_study):
     assert sections == ["ctr", "next-item", "rerank", *SECTIONS[1:]]
     assert len(outline.ids) == len(set(outline.ids))
     head = text_of(html[html.index('<div id="verdict"') : html.index("<nav")])
-    for words in ("Highest on the test part: mf, AUC", "Highest on the test part: sasrec, NDCG@10"):
+    for words in ("Highest on the test part: binmf, AUC", "Highest on the test part: sasrec, NDCG@10"):
         assert words in head
     panel = html[html.index('<section id="cost">') : html.index('<section id="learning">')]
     for words in ("AUC on test", "NDCG@10 on test", ">next item</td>", ">ctr</td>"):
