@@ -138,9 +138,10 @@ def written_twice(node: yaml.Node | None, seen: set[int]) -> Iterator[str]:
     first: dict[tuple[str, str], yaml.Node] = {}
     pairs = node.value if isinstance(node, yaml.MappingNode) else [(None, part) for part in node.value]
     for key, value in pairs:
-        before = first.setdefault((key.tag, key.value), key) if isinstance(key, yaml.ScalarNode) else key
-        if before is not key:
-            yield f"line {line(key)}: the key {key.value!r} stands twice, first in line {line(before)}"
+        if isinstance(key, yaml.ScalarNode):
+            before = first.setdefault((key.tag, key.value), key)
+            if before is not key:
+                yield f"line {line(key)}: the key {key.value!r} stands twice, first in line {line(before)}"
         yield from written_twice(value, seen)
 
 

@@ -105,7 +105,8 @@ def against_cost(board: Board, metric: str) -> str | None:
         ax.set_xlim(*around([place(row, costs) for row in rows]))  # after the ticks, which widen it
         ax.set_xlabel("time, with all it was made from")
         ax.set_ylabel(f"{WORDS[metric]} on test")
-        name_points(ax, rows, [place(row, costs) for row in rows], kinds)
+        places = [place(row, costs) for row in rows]
+        name_points(ax, rows, places, kinds, NAME_HEIGHT / (height - 0.7))  # of the axis, less its labels
     return canvas.svg
 
 
@@ -121,12 +122,15 @@ def around(places: Sequence[float]) -> tuple[float, float]:
 
 
 def name_points(
-    ax: "Axes", rows: Sequence[Mapping[str, Any]], places: Sequence[float], kinds: Mapping[Name, str]
+    ax: "Axes",
+    rows: Sequence[Mapping[str, Any]],
+    places: Sequence[float],
+    kinds: Mapping[Name, str],
+    gap: float,
 ) -> None:
-    """Write the names of rows sorted by value beside the panel, apart, each with a line to its point."""
+    """Write the names of rows sorted by value beside the panel, a gap apart, each with a line to its point."""
     low, high = ax.get_ylim()
-    room = ax.get_figure().get_figheight() - 0.7  # inches that the axis has, less its labels
-    heights = apart([(row["value"] - low) / (high - low) for row in rows], NAME_HEIGHT / room)
+    heights = apart([(row["value"] - low) / (high - low) for row in rows], gap)
     for row, x, height in zip(rows, places, heights, strict=True):
         colour = KINDS[kinds.get(name_of(row), "baseline")]
         ax.annotate(
