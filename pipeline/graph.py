@@ -8,7 +8,7 @@ alone, so the whole plan is known before anything runs, and no data is read for 
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -22,6 +22,7 @@ from pipeline.study import Study, StudyError, explain, nearest, repeated
 
 SECTIONS = ("data", "models", "methods", "evaluate")
 Cell = Mapping[str, Any]
+NAMED = 3  # changed inputs that a reason names
 
 
 @dataclass(frozen=True)
@@ -314,8 +315,15 @@ def difference(planned: Planned, old: Artefact) -> str:
         for source in ((sources,) if isinstance(sources, Source) else sources)
         if source.fingerprint not in known
     }
-    reasons += [f"{name} changed" for name in sorted(changed)]
+    reasons += several_changed(sorted(changed))
     return "; ".join(reasons) or "made under other rules of identity"
+
+
+def several_changed(names: Sequence[str]) -> list[str]:
+    """Up to NAMED inputs by name, and how many more."""
+    more = len(names) - NAMED
+    rest = [f"{more} more inputs changed"] if more > 0 else []
+    return [f"{name} changed" for name in names[:NAMED]] + rest
 
 
 def identity(planned: Iterable[Planned]) -> str:

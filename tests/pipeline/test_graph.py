@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from pipeline.graph import Graph, identity
+from pipeline.graph import Graph, identity, several_changed
 from pipeline.stage import Every, Pinned, Settings, Source, Stage, run, stage
 from pipeline.store import Store
 from pipeline.study import Study, StudyError
@@ -170,6 +170,12 @@ def test_artefacts_that_vanished_are_missing(store: Store) -> None:
     for file in store.place("numbers", plan(store)[0].spec.fingerprint).iterdir():
         file.unlink()
     assert states(store)["numbers"] == ("missing", "its files are gone")
+
+
+def test_a_reason_names_three_changed_inputs_and_counts_the_others() -> None:
+    assert several_changed(["a", "b", "c"]) == ["a changed", "b changed", "c changed"]
+    assert several_changed(list("abcde")) == ["a changed", "b changed", "c changed", "2 more inputs changed"]
+    assert several_changed([]) == []
 
 
 def test_a_changed_file_outside_makes_its_stage_stale(store: Store) -> None:
