@@ -80,7 +80,7 @@ def spread(random: np.random.Generator, kinds: int, n: int) -> np.ndarray:
 def cut(folder: Path) -> Line:
     """Split the interactions and write the split's tables."""
     rows = pl.read_parquet(folder / "interactions.parquet")
-    items = pl.Series("item", np.arange(rows["item"].max() + 1, dtype=np.uint32))
+    items = pl.Series("item", np.arange(rows["item"].to_numpy().max() + 1, dtype=np.uint32))
     start = time.perf_counter()
     split = split_up(rows, items, NextItemSettings.model_validate({}), "time")
     seconds = time.perf_counter() - start
@@ -118,26 +118,26 @@ def markov(rows: Trained, queries: pl.DataFrame) -> Scores:
 def item_knn(rows: Trained, queries: pl.DataFrame) -> Scores:
     from pipeline.collab.item_knn import ItemKNNSettings, alike
 
-    return alike(rows, ItemKNNSettings())
+    return alike(rows, ItemKNNSettings.model_validate({}))
 
 
 def ease(rows: Trained, queries: pl.DataFrame) -> Scores:
     from pipeline.collab.ease import EASESettings, linear
 
-    return linear(rows, 100.0, EASESettings().items)
+    return linear(rows, 100.0, EASESettings.model_validate({}).items)
 
 
 def als(rows: Trained, queries: pl.DataFrame) -> Scores:
     from pipeline.collab.als import ALSSettings, factorise, fold_in
 
-    return fold_in(rows, factorise(rows, ALSSettings(iterations=3), seed=1))
+    return fold_in(rows, factorise(rows, ALSSettings.model_validate({"iterations": 3}), seed=1))
 
 
 def bpr(rows: Trained, queries: pl.DataFrame) -> Scores:
     from pipeline.collab.bpr import BPRSettings, fit
     from pipeline.collab.vectors import from_vectors
 
-    return from_vectors(fit(rows, BPRSettings(epochs=5), seed=1), rows.known)
+    return from_vectors(fit(rows, BPRSettings.model_validate({"epochs": 5}), seed=1), rows.known)
 
 
 def sasrec(loss: str) -> Fit:

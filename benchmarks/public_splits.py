@@ -198,7 +198,7 @@ def run(folder: Path, model: str, settings: dict[str, Any], work: Path | None, t
         orders = order(scores, asked, data.rows.n_items, masked=variant == "default", top=0)
         found = figures(orders)
         evaluation = evaluation or time.perf_counter() - begun
-        test[variant] = {metric: float(found[metric].mean()) for metric in METRICS}
+        test[variant] = {metric: float(found[metric].to_numpy().mean()) for metric in METRICS}
     return Run(fitted - start, evaluation, epochs, valid, test)
 
 

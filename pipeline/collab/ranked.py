@@ -207,9 +207,22 @@ def places(found: "Tensor", owner: "Tensor", item: "Tensor") -> tuple["Tensor", 
     for part in torch.arange(len(item), device=found.device).split(max(1, n)):
         whole = len(part) == n and torch.equal(owner[part], torch.arange(n, device=found.device))
         line, own = found if whole else found[owner[part]], score[part, None]
-        ahead = (line > own) | ((line == own) & (every < item[part, None].int()))
-        rank[part] = ahead.sum(1) + 1
+        ahead = counted(torch.gt, line, own)
+        tied = (counted(torch.ge, line, own) - ahead > 1).nonzero()[:, 0]
+        before = (line[tied] == own[tied]) & (every < item[part][tied, None].int())
+        ahead[tied] += before.sum(1)
+        rank[part] = ahead + 1
     return rank, score
+
+
+def counted(compare: Callable[..., "Tensor"], line: "Tensor", own: "Tensor") -> "Tensor":
+    """In how many columns (n,) lines (n, items) compare so with `own` (n, 1).
+
+    Summed as float32, which is exact below 16 million items and ten times faster than summing truth values.
+    """
+    import torch
+
+    return compare(line, own, out=torch.empty_like(line)).sum(1).long()
 
 
 def valid_ndcg_10(scores: Scores, queries: pl.DataFrame, n_items: int) -> float:
