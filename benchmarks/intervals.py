@@ -5,6 +5,9 @@
 A world is a sample of users from one known population: users like different shares of what they see, are
 seen for 2 to hundreds of rows, and a method is better for some than for others. The truth of a metric is its
 value in a very large world. Figures go through the pipeline's own functions, from pairs to bounds.
+
+For the track next_item a world is users who each look for one item of a catalogue: some are easy for every
+method, and a method is better for some than for others. Scores go through the ranking engine.
 """
 
 import argparse
@@ -15,19 +18,26 @@ from typing import NamedTuple
 
 import numpy as np
 import polars as pl
+import torch
 from numpy.typing import NDArray
 
-from pipeline.evaluate import statistics
+from pipeline.collab.ranked import order
+from pipeline.evaluate import ranking, statistics
 from pipeline.evaluate.pointwise import auc, users_of
 from pipeline.evaluate.statistics import Measure, Rows, UserMean
 from pipeline.evaluate.tracks import CTR_METRICS as METRICS
 from pipeline.evaluate.tracks import pointwise_means as user_means
+from pipeline.evaluate.tracks import ranking_means
+from pipeline.schema import Queries, empty
 
 Floats = NDArray[np.float64]
+SHOWN = (*METRICS, "ndcg_10")
 CONFIDENCE, LEVEL = 0.95, 0.05
 SIZES = 50, 150  # users of a world
 LARGE = SIZES[-1]
 SKILL, SPREAD, LEAN = 1.0, 0.7, 0.6  # of methods: mean and deviation over users, and use of who likes much
+ITEMS = 200
+LIFT, EASY = 1.5, 0.7  # of lists: how far a target stands above other items, and its deviation over users
 
 
 class World(NamedTuple):
@@ -150,10 +160,57 @@ def rejections_of_unlike(worlds: int, users: int, resamples: int, seed: int) -> 
     return found / worlds
 
 
+# --- lists of the catalogue --------------------------------------------------------------------------------
+
+
+def listed(random: np.random.Generator, users: int, gain: float = 0) -> list[UserMean]:
+    """NDCG@10 of two methods' lists for the users of a world; the second one lifts targets by `gain` more."""
+    targets = random.integers(ITEMS, size=users)
+    easy = random.normal(LIFT, EASY, size=users)
+    return [found_in(random, targets, easy + more + random.normal(0, SPREAD, size=users)) for more in (0, gain)]
+
+
+def found_in(random: np.random.Generator, targets: NDArray[np.int64], lift: Floats) -> UserMean:
+    """NDCG@10 of lists by scores of which each user's target has so much more (users,) than chance gives."""
+    scores = random.normal(size=(len(targets), ITEMS)).astype(np.float32)
+    scores[np.arange(len(targets)), targets] += lift.astype(np.float32)
+    frame = {"part": "test", "user": np.arange(len(targets)), "at": 0, "history": [[]] * len(targets)}
+    queries = pl.DataFrame({**frame, "targets": targets[:, None]}).with_columns(pl.col("targets").arr.to_list())
+    queries, table = queries.cast(dict(empty(Queries).schema)), torch.from_numpy(scores)
+    found = ranking_means(ranking.figures(order(lambda block: table[block.user], queries, ITEMS, top=0)))
+    assert isinstance(found["ndcg_10"], UserMean)
+    return found["ndcg_10"]
+
+
+@cache
+def truth_of_lists() -> float:
+    """NDCG@10 of the first method in the population, near enough."""
+    return statistics.value(listed(np.random.default_rng(0), 100_000)[0], 100_000)
+
+
+def coverage_of_lists(worlds: int, users: int, resamples: int, seed: int) -> float:
+    """Share of worlds whose interval of NDCG@10 holds the truth."""
+    held = 0
+    for number, random in enumerate(np.random.default_rng(seed).spawn(worlds)):
+        draws = statistics.bootstrap(listed(random, users)[:1], users, resamples, number)
+        low, high = statistics.interval(draws[0], CONFIDENCE, users)
+        held += bool(low <= truth_of_lists() <= high)
+    return held / worlds
+
+
+def rejections_of_lists(worlds: int, users: int, resamples: int, gain: float, seed: int) -> float:
+    """Share of worlds in which the paired test of NDCG@10 finds a difference at 5 %."""
+    found = 0
+    for number, random in enumerate(np.random.default_rng(seed).spawn(worlds)):
+        first, second = listed(random, users, gain)
+        found += statistics.flip_test((second.amounts - first.amounts)[None], resamples, number)[0] < LEVEL
+    return found / worlds
+
+
 def show(title: str, rows: dict[str, dict[str, float]]) -> None:
-    print(f"\n{title}\n{'':<34}" + "".join(f"{metric:>15}" for metric in METRICS))
+    print(f"\n{title}\n{'':<34}" + "".join(f"{metric:>15}" for metric in SHOWN))
     for name, cells in rows.items():
-        print(f"{name:<34}" + "".join(f"{cells[m]:>15.3f}" if m in cells else f"{'':>15}" for m in METRICS))
+        print(f"{name:<34}" + "".join(f"{cells[m]:>15.3f}" if m in cells else f"{'':>15}" for m in SHOWN))
 
 
 def main() -> None:
@@ -165,18 +222,29 @@ def main() -> None:
     part = {**full, "worlds": asked.worlds // 4}  # where the effect is too large to need more
     show(
         "Share of 95 % intervals that hold the truth",
-        {f"users drawn, {users} users": coverage(users=users, seed=1, **full) for users in SIZES}
+        {
+            f"users drawn, {users} users": coverage(users=users, seed=1, **full)
+            | {"ndcg_10": coverage_of_lists(users=users, seed=1, **full)}
+            for users in SIZES
+        }
         | {f"rows drawn, {LARGE} users (wrong)": {"auc": coverage_of_rows(users=LARGE, seed=1, **part)}},
     )
     show(
         "Share of paired tests with p < .05",
-        {f"no difference, {users} users": rejections(users=users, gain=0, seed=2, **full) for users in SIZES}
+        {
+            f"no difference, {users} users": rejections(users=users, gain=0, seed=2, **full)
+            | {"ndcg_10": rejections_of_lists(users=users, gain=0, seed=2, **full)}
+            for users in SIZES
+        }
         | {
             f"equal AUC by other means, {LARGE} users": {
                 "auc": rejections_of_unlike(users=LARGE, seed=3, **full)
             }
         }
-        | {f"skill 1.0 against 1.3, {LARGE} users": rejections(users=LARGE, gain=0.3, seed=4, **part)},
+        | {
+            f"skill 0.3 higher, {LARGE} users": rejections(users=LARGE, gain=0.3, seed=4, **part)
+            | {"ndcg_10": rejections_of_lists(users=LARGE, gain=0.3, seed=4, **part)}
+        },
     )
     error = 1.96 * np.sqrt(CONFIDENCE * LEVEL / asked.worlds)
     print(f"\n{asked.worlds} worlds: a true 95 % (5 %) shows within {error:.3f} of that, 19 times in 20.")

@@ -46,6 +46,25 @@ def test_an_order_is_that_of_a_stable_sort_with_many_ties(seed, users, items, to
     assert np.array_equal(scores, before)
 
 
+@given(st.integers(0, 2**32), st.integers(1, 500), st.integers(1, 40), st.booleans())
+@settings(max_examples=200, deadline=None)
+def test_the_largest_scores_are_those_of_a_sort_however_items_are_grouped(seed, items, count, level):
+    random = np.random.default_rng(seed)
+    scores = random.choice(LEVELS, (4, items)) if level else random.normal(size=(4, items))
+    found, count = torch.from_numpy(scores.astype(np.float32)), min(count, items)
+    held, places = ranked.largest(found, count)
+    assert torch.equal(held, found.sort(dim=1, descending=True).values[:, :count])
+    assert torch.equal(found.gather(1, places), held)
+    assert all(len(row.unique()) == count for row in places)
+
+
+@pytest.mark.parametrize("top", [1, 3, 20])
+def test_ties_among_many_items_stand_in_order_of_item(top):
+    random = np.random.default_rng(top)
+    asked, scores = drawn(random, 30, 700), random.choice(LEVELS, (30, 700))
+    assert order(known(scores), asked, 700, top=top).equals(plain_order(scores, asked, True, top))
+
+
 def test_scores_without_ties_need_no_second_selection(monkeypatch):
     random = np.random.default_rng(0)
     scores = random.normal(size=(50, 200)).astype(np.float32)

@@ -65,7 +65,7 @@ def test_the_table_keeps_all_rules(published):
     [
         ("columns", lambda t: t.drop("note")),
         ("values in 0..1", lambda t: t.with_columns(value=pl.col("value") * 100)),
-        ("known data", lambda t: t.with_columns(data=pl.lit("ml-1m"))),
+        ("known data", lambda t: t.with_columns(data=pl.lit("ml-2m"))),
         ("metrics of the track", lambda t: t.with_columns(metric=pl.lit("auc"))),
         ("a protocol where a catalogue is ranked", lambda t: t.with_columns(note=pl.lit("5-core"))),
         ("test figures", lambda t: t.with_columns(split=pl.lit("valid"))),

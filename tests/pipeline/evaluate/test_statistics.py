@@ -272,3 +272,15 @@ def test_a_real_difference_is_found():
     found = simulation.rejections(worlds=40, users=80, resamples=200, gain=1.5, seed=7)
     for metric, share in found.items():
         assert share > 0.8, metric
+
+
+def test_intervals_of_list_quality_cover_the_truth():
+    assert 0.89 < simulation.coverage_of_lists(worlds=300, users=80, resamples=200, seed=5) < 0.985
+
+
+def test_false_alarms_about_lists_are_as_rare_as_promised():
+    assert 0.01 < simulation.rejections_of_lists(worlds=300, users=80, resamples=200, gain=0, seed=6) < 0.1
+
+
+def test_lists_that_are_better_are_told_apart():
+    assert simulation.rejections_of_lists(worlds=40, users=80, resamples=200, gain=1.5, seed=7) > 0.8
