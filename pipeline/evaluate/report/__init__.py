@@ -13,7 +13,7 @@ from typing import Literal
 import polars as pl
 from pydantic import Field
 
-from pipeline.evaluate.report import lists, ranked
+from pipeline.evaluate.report import ranked
 from pipeline.evaluate.report.boards import Published
 from pipeline.evaluate.report.contained import loads
 from pipeline.evaluate.report.facts import gather, holding
@@ -46,9 +46,7 @@ class ReportSettings(Settings):
 
 def outside(settings: ReportSettings, root: Path) -> dict[str, str]:
     """Hashes of the page's template, and of the published figures where the study asks for them."""
-    read = {"template": TEMPLATE, "lists": lists.TEMPLATE} | (
-        {"published": PUBLISHED} if settings.published else {}
-    )
+    read = {"template": TEMPLATE} | ({"published": PUBLISHED} if settings.published else {})
     return {name: hash_file(file) for name, file in read.items()}
 
 
@@ -96,7 +94,7 @@ def listed(source: Input) -> list[Artefact]:
     "report",
     settings=ReportSettings,
     section="evaluate",
-    version=4,
+    version=5,
     inputs={"everything": Every()},
     checks=(Check(self_contained), Check(every_method_is_shown)),
     shared={"title": "title", "study": "name"},
@@ -109,9 +107,7 @@ def report(everything: list[Artefact], settings: ReportSettings, out: Draft) -> 
     figures = published(PUBLISHED, settings.published)
     shown = {one.track.name: ranked.gather(everything, one.track) for one in facts.boards}
     beside = {name: found for name, found in shown.items() if found}
-    html = page(
-        settings.study, settings.title, settings.metric, facts, figures, beside, lists.gather(everything)
-    )
+    html = page(settings.study, settings.title, settings.metric, facts, figures, beside)
     out.file(FILE).write_text(html, encoding="utf-8")
     out.metric(
         methods=sum(len(board.kinds) for board in facts.boards),

@@ -2,8 +2,8 @@
 
     Board, published figures -> section -> what page.html.j2 prints for the track
 
-Every track has the same section; `LAYOUTS` says what stands in its columns, and a track that is not there shows
-its main metric and the next one.
+Every track has the same section; `LAYOUTS` says what stands in its columns. The lists of `rerank` are not
+there: each shows its main metric and HR@1.
 """
 
 from collections.abc import Mapping, Sequence
@@ -70,10 +70,17 @@ LAYOUTS = {
 }
 
 
+LISTS = (
+    "Every method orders the very same stored lists, each with one item that came next. Figures of different "
+    "lists cannot be compared with each other, nor with those of the whole catalogue."
+)
+
+
 def layout(track: Track) -> Layout:
     """How a track's section is laid out."""
     others = tuple(metric for metric in track.metrics if metric != track.main)
-    return LAYOUTS.get(track.name, Layout("", barred=(track.main, *others[:1]), more=others[1:]))
+    lists = Layout(LISTS, barred=(track.main, *others[:1]), more=others[1:], rows="lists")
+    return LAYOUTS.get(track.name, lists)
 
 
 def section(board: Board, metric: str, published: Sequence[Published] | None) -> dict[str, Any]:
@@ -85,7 +92,7 @@ def section(board: Board, metric: str, published: Sequence[Published] | None) ->
     printed = [one for one in published or () if one.track == board.track.name]
     columns = [one for one in board.track.metrics if any(p.metric == one for p in printed)]
     return {
-        "id": board.track.name.replace("_", "-"),
+        "id": board.track.name.replace("_", "-").replace("/", "-"),
         "task": task(board),
         "board": board,
         "layout": plan,

@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 
 from pipeline.evaluate.results import Contender, Name, Track, contenders
-from pipeline.evaluate.tracks import TRACKS
+from pipeline.evaluate.tracks import TRACKS, of
 from pipeline.schema import PARTS, Comparisons, Curve, Leaderboard, Quarantine, Table, empty
 from pipeline.stage import Artefact
 
@@ -159,9 +159,8 @@ class Facts:
 
 def gather(everything: Sequence[Artefact], prompts: int) -> Facts:
     """The facts of a study, with at most `prompts` examples of each method's variant."""
-    found = [board(track, everything) for track in TRACKS.values()]
     return Facts(
-        boards=[one for one in found if one.leaderboard.height],
+        boards=[board(track, everything) for track in scored(everything)],
         curves=curves(everything),
         codes=[health for artefact in holding(everything, "codes") for health in code_health(artefact)],
         parts=parts(everything),
@@ -175,15 +174,24 @@ def gather(everything: Sequence[Artefact], prompts: int) -> Facts:
     )
 
 
+def scored(everything: Sequence[Artefact]) -> list[Track]:
+    """Tracks with figures, in the order of all tracks; of `rerank`, each kind of list."""
+    names = table(everything, "leaderboard", Leaderboard)["track"].unique().sort()
+    order = list(TRACKS)
+    return [of(name) for name in sorted(names, key=lambda name: order.index(name.partition("/")[0]))]
+
+
 def board(track: Track, everything: Sequence[Artefact]) -> Board:
-    """What was found on a track; its tables have no rows where the study does not run it."""
+    """What was found on a track. Models order stored lists together, in a stage that says nothing of each
+    one's cost: that stands with the track that they were fitted for."""
     field = contenders(track, holding(everything, track.predictions))
+    paying = [one for one in field if track.name in TRACKS or one.kind != "baseline"]
     return Board(
         track,
         leaderboard=table(everything, "leaderboard", Leaderboard).filter(track=track.name),
         comparisons=table(everything, "comparisons", Comparisons).filter(track=track.name),
         kinds={one.name: one.kind for one in field},
-        costs=costs(field, everything),
+        costs=costs(paying, everything),
         unlike=unlike(field, everything),
     )
 

@@ -53,7 +53,8 @@ def verdict(facts: Facts, metric: str) -> list[tuple[str, list[Finding]]]:
 
 def task(board: Board) -> str:
     """What the track asks, in words."""
-    return TASKS.get(board.track.name, board.track.name.replace("_", " ").capitalize())
+    named = board.track.name.replace("_", " ").replace("/", ", ").capitalize()
+    return TASKS.get(board.track.name, f"{named}: which item of the list did this user choose next?")
 
 
 def leading(board: Board, metric: str) -> str:

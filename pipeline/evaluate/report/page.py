@@ -18,7 +18,6 @@ from pipeline.evaluate.report import figures
 from pipeline.evaluate.report.boards import Published, differences, layout, section
 from pipeline.evaluate.report.facts import FIRST_DATE, Facts, Setting
 from pipeline.evaluate.report.findings import WORDS, duration, p, room, task, told, verdict
-from pipeline.evaluate.report.lists import Board as Reranked
 from pipeline.evaluate.report.ranked import Ranked
 from pipeline.evaluate.results import Name
 
@@ -33,12 +32,11 @@ def page(
     facts: Facts,
     published: Sequence[Published] | None,
     ranked: Mapping[str, Ranked],
-    reranked: Sequence[Reranked] = (),
 ) -> str:
     """The report of a study.
 
     published: figures of papers on equal data and split, None where not known; ranked: track -> what it shows
-    beside its figures; reranked: boards of short lists.
+    beside its figures.
     """
     return (
         environment()
@@ -50,7 +48,6 @@ def page(
             verdict=verdict(facts, metric),
             tracks=[section(one, metric, published) for one in facts.boards],
             ranked={name: shown_of(found, name) for name, found in ranked.items()},
-            reranked=reranked,
             passed=sum(one.passed for one in facts.checks),
             verdicts=sum(one.artefacts for one in facts.checks),
             controls=asked(facts, "control"),

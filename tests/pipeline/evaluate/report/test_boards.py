@@ -76,7 +76,7 @@ def test_layouts_name_metrics_of_their_tracks():
 
 
 def test_published_figures_stay_with_their_track_and_their_protocol(ranked_study):
-    _, board = gather(ranked_study.everything, 0).boards
+    _, board, *_ = gather(ranked_study.everything, 0).boards
     printed = [
         Published(Name("sasrec", "default"), "ndcg_10", 0.03, "A", "next_item", "history filtered"),
         Published(Name("sasrec", "seen_kept"), "hr_10", 0.06, "A", "next_item", "history not filtered"),

@@ -213,7 +213,7 @@ def test_nothing_at_all_gives_empty_facts():
 
 
 def test_each_track_has_its_own_board_of_its_own_names(ranked_study):
-    ctr, next_item = gather(ranked_study.everything, prompts=0).boards
+    ctr, next_item, *_ = gather(ranked_study.everything, prompts=0).boards
     assert (ctr.track.name, next_item.track.name) == ("ctr", "next_item")
     assert (ctr.compete, next_item.compete) == (False, True)
     for board in (ctr, next_item):
@@ -226,6 +226,20 @@ def test_each_track_has_its_own_board_of_its_own_names(ranked_study):
         "sasrec/default": "baseline",
         "sasrec/seen_kept": "aside",
     }
+
+
+def test_every_kind_of_list_has_a_board_of_its_own_and_charges_no_model(ranked_study):
+    _, _, *lists = gather(ranked_study.everything, prompts=0).boards
+    assert [one.track.name for one in lists] == [
+        "rerank/random_10",
+        "rerank/random_20",
+        "rerank/retrieved_50",
+    ]
+    for board in lists:
+        assert set(board.kinds) == {Name("sasrec", "default"), Name("popularity", "default")}
+        assert set(board.leaderboard["track"]) == {board.track.name}
+        assert board.compete
+        assert board.costs == {}
 
 
 def test_hostile_titles_are_in_the_data(full):

@@ -11,6 +11,7 @@ from pipeline.evaluate.report.page import asked, costs, count, environment, memo
 from pipeline.evaluate.tracks import NEXT_ITEM
 from tests.warehouse.synthetic import HOSTILE
 
+LISTS = ["rerank-random-10", "rerank-random-20", "rerank-retrieved-50"]
 SECTIONS = [
     "ctr",
     "help",
@@ -216,11 +217,12 @@ def text_of(html: str) -> str:
 def test_both_tracks_have_a_verdict_a_section_and_costs(ranked_study):
     outline, html = Outline(ranked_study.html), ranked_study.html
     sections = [attrs["id"] for tag, attrs in outline.tags if tag == "section"]
-    assert sections == ["ctr", "next-item", "rerank", *SECTIONS[1:]]
+    assert sections == ["ctr", "next-item", *LISTS, *SECTIONS[1:]]
     assert len(outline.ids) == len(set(outline.ids))
     head = text_of(html[html.index('<div id="verdict"') : html.index("<nav")])
     assert re.search(r"Highest on the test part: \w+, AUC", head)
     assert re.search(r"Highest on the test part: \w+, NDCG@10", head)
+    assert head.count("which item of the list did this user choose next?") == len(LISTS)
     panel = html[html.index('<section id="cost">') : html.index('<section id="learning">')]
     for words in ("AUC on test", "NDCG@10 on test", ">next item</td>", ">ctr</td>"):
         assert words in panel
