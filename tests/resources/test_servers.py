@@ -89,9 +89,24 @@ def test_stopping_ends_all_even_one_that_does_not_listen(monkeypatch: pytest.Mon
 @pytest.mark.skipif(sys.platform != "linux", reason="children outlive a killed parent elsewhere")
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 def test_a_server_ends_with_a_parent_that_was_killed(how: signal.Signals) -> None:
-    parent = subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True)
+    parent = subprocess.Popen(
+        [sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True, preexec_fn=servers.end_with_parent
+    )
     child = psutil.Process(int(parent.stdout.readline()))
     parent.send_signal(how)
+    parent.communicate(timeout=20)
+    gone, alive = psutil.wait_procs([child], timeout=20)
+    assert (len(gone), alive) == (1, [])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="children outlive a killed parent elsewhere")
+@pytest.mark.parametrize("deaf", ["signal(SIGTERM, SIG_IGN)", "pthread_sigmask(SIG_BLOCK, {SIGTERM})"])
+def test_a_server_ends_with_a_parent_that_does_not_listen_itself(deaf: str) -> None:
+    parent = subprocess.Popen(
+        [sys.executable, "-c", f"from signal import *; {deaf}\n{PARENT}"], stdout=subprocess.PIPE, text=True
+    )
+    child = psutil.Process(int(parent.stdout.readline()))
+    parent.kill()
     parent.communicate(timeout=20)
     gone, alive = psutil.wait_procs([child], timeout=20)
     assert (len(gone), alive) == (1, [])
