@@ -93,7 +93,7 @@ def serving(
 def end_with_parent() -> None:
     """In a child just made: be asked to end when the parent is gone, even by SIGKILL. Linux only.
 
-    The child listens to SIGTERM again where whoever started us had it ignored or held back, as both are handed on.
+    The child listens to SIGTERM again where whoever started us had it ignored or held back: both are handed on.
     """
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
