@@ -74,12 +74,17 @@ LISTS = (
     "Every method orders the very same stored lists, each with one item that came next. Figures of different "
     "lists cannot be compared with each other, nor with those of the whole catalogue."
 )
+RETRIEVED = (
+    "The others in a list are what the retriever put first, so its own model stands low by construction: a "
+    "target that it had not found comes last."
+)
 
 
 def layout(track: Track) -> Layout:
     """How a track's section is laid out."""
     others = tuple(metric for metric in track.metrics if metric != track.main)
-    lists = Layout(LISTS, barred=(track.main, *others[:1]), more=others[1:], rows="lists")
+    note = RETRIEVED if "/retrieved_" in track.name else ""
+    lists = Layout(LISTS, barred=(track.main, *others[:1]), more=others[1:], rows="lists", note=note)
     return LAYOUTS.get(track.name, lists)
 
 

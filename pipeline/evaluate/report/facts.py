@@ -135,6 +135,11 @@ class Board:
         """Whether models are compared among themselves, and not only methods with them."""
         return "baseline" in self.track.asked
 
+    @property
+    def of_lists(self) -> bool:
+        """Whether stored lists are ordered, by models that another track has judged already."""
+        return self.track.name not in TRACKS
+
 
 @dataclass(frozen=True)
 class Facts:

@@ -44,9 +44,11 @@ class Finding(NamedTuple):
 def verdict(facts: Facts, metric: str) -> list[tuple[str, list[Finding]]]:
     """The head of the report: each track's task with the sentences on it, at last "" with those on all tracks.
 
-    metric: of the tracks that have it; the others go by their main one.
+    metric: of the tracks that have it; the others go by their main one. Stored lists say what they have to
+    say in their own sections: the same models order them, and a retriever's list is no contest for its own.
     """
-    tracks = [(task(one), findings(one, leading(one, metric))) for one in facts.boards]
+    heads = [one for one in facts.boards if not one.of_lists]
+    tracks = [(task(one), findings(one, leading(one, metric))) for one in heads]
     nothing = [] if tracks else [Finding("neutral", "No method has been scored on the test part yet.")]
     return [*tracks, ("", [*nothing, *seeds(facts.boards), trust(facts.checks)])]
 
