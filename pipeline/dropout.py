@@ -1,4 +1,4 @@
-"""Dropout whose bits come from a generator of the caller's, at a third of the time of torch's own."""
+"""Dropout whose bits come from a generator of the caller's: a byte a number, where torch draws a float."""
 
 import torch
 from torch import Generator, Tensor
