@@ -13,6 +13,7 @@ import argparse
 import os
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +23,16 @@ import torch
 from benchmarks.quickstart import Contest, make
 from pipeline.evaluate.pointwise import auc
 from pipeline.llm import tune, yes_no
-from pipeline.llm.adapt import questions, task_of
+from pipeline.llm.adapt import questions, yes_no_task
 from pipeline.llm.ask import model_folder
 from pipeline.llm.load import load_model, load_tokenizer
 from pipeline.llm.reader import reader
 from pipeline.llm.settings import Tuning
+from pipeline.llm.tasks import Questions, YesNo
 from pipeline.stage import Artefact
 
 
-def examples(task: tune.Task) -> list[dict[str, list[int]]]:
+def examples(task: YesNo) -> list[dict[str, list[int]]]:
     """Prompt and answer, with labels on the answer's tokens only, as recipes for Trainer have them."""
     found = []
     for ids, label in zip(task.train.prompts, task.train.labels, strict=True):
@@ -48,7 +50,7 @@ def padded(batch: list[Mapping[str, list[int]]]) -> dict[str, torch.Tensor]:
     }
 
 
-def plain(folder: Path, task: tune.Task, settings: Tuning, into: Path) -> None:
+def plain(folder: Path, task: YesNo, settings: Tuning, into: Path) -> None:
     """Tune with transformers.Trainer and save the adapter."""
     from transformers import Trainer, TrainingArguments
 
@@ -75,7 +77,7 @@ def plain(folder: Path, task: tune.Task, settings: Tuning, into: Path) -> None:
     tune.write_adapter(wrapped, tune.trainable(wrapped.base_model.model), into)
 
 
-def ours(folder: Path, task: tune.Task, settings: Tuning, into: Path) -> None:
+def ours(folder: Path, task: YesNo, settings: Tuning, into: Path) -> None:
     """Tune as the methods do and save the adapter."""
     model = load_model(folder, tuning=True)
     wrapped = tune.add_adapter(model, settings, 1)
@@ -83,9 +85,9 @@ def ours(folder: Path, task: tune.Task, settings: Tuning, into: Path) -> None:
     tune.write_adapter(wrapped, tuned.weights, into)
 
 
-def speed(folder: Path, task: tune.Task, settings: Tuning, repeats: int) -> None:
+def speed(folder: Path, task: YesNo, settings: Tuning, repeats: int) -> None:
     """Time of the steps alone: a run of N + 1 steps less a run of one, so that loading is not counted."""
-    blind = tune.Task(task.train, tune.Questions([], []), task.answers, task.endings)
+    blind = replace(task, valid=Questions([], []))
 
     def timed(way: Any, steps: int) -> Any:
         chosen = settings.model_copy(update={"steps": steps, "evaluate_every": 10**6})
@@ -120,10 +122,10 @@ def speed(folder: Path, task: tune.Task, settings: Tuning, repeats: int) -> None
         )
 
 
-def quality(folder: Path, task: tune.Task, settings: Tuning, steps: int, prompts: Artefact) -> None:
+def quality(folder: Path, task: YesNo, settings: Tuning, steps: int, prompts: Artefact) -> None:
     """AUC on all test rows after the same number of steps, both scored by the same scorer in float32."""
     chosen = settings.model_copy(update={"steps": steps, "evaluate_every": 10**6})
-    blind = tune.Task(task.train, tune.Questions([], []), task.answers, task.endings)
+    blind = replace(task, valid=Questions([], []))
     test = questions(prompts.table("prompts").filter(part="test"), load_tokenizer(folder))
     leads: dict[str, np.ndarray] = {}
     for name, way in (("plain", plain), ("ours", ours)):
@@ -159,7 +161,7 @@ def main() -> None:
     made = make(given.store, "tallrec/prompts", history=given.history, train_rows=None)
     folder = model_folder(made["language_model"])
     settings = Tuning(steps=given.steps)
-    task = task_of(made["tallrec/prompts"], folder, settings, 1)
+    task = yes_no_task(made["tallrec/prompts"], folder, settings, 1)
     print(f"{given.threads} threads, load average {os.getloadavg()[0]:.1f}")
     if given.steps:
         speed(folder, task, settings, given.repeats)

@@ -8,7 +8,7 @@ alone, so the whole plan is known before anything runs, and no data is read for 
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from pipeline.stage import Every, Pinned, Source, Spec, Stage, fingerprint
+from pipeline.stage import Every, PerVariant, Pinned, Source, Spec, Stage, fingerprint
 from pipeline.store import Artefact, Store
 from pipeline.study import Study, StudyError, explain, nearest, repeated
 
@@ -54,14 +54,22 @@ class Graph:
         sorter = TopologicalSorter({name: self.parents(stage) for name, stage in sorted(self.stages.items())})
         self.order = [self.stages[name] for name in sorter.static_order()]
 
-    def parents(self, stage: Stage) -> list[str]:
-        """Names of the stages that this one reads."""
+    def parents(self, stage: Stage, variants: Collection[str] | None = None) -> list[str]:
+        """Names of the stages that this one reads; for some of its variants only where they are given."""
         found: list[str] = []
         for source in stage.inputs.values():
-            found += self.sources(stage, source)
+            found += self.sources(stage, source, variants)
         return list(dict.fromkeys(found))
 
-    def sources(self, stage: Stage, source: str | Pinned | Every) -> list[str]:
+    def sources(
+        self,
+        stage: Stage,
+        source: str | Pinned | PerVariant | Every,
+        variants: Collection[str] | None = None,
+    ) -> list[str]:
+        if isinstance(source, PerVariant):
+            named = [name for v, name in source.stages.items() if variants is None or v in variants]
+            return [one for name in named for one in self.sources(stage, name)]
         if isinstance(source, Every):
             return sorted(
                 name
@@ -89,7 +97,7 @@ class Graph:
         asked = {stage.name for stage in self.order if self.asked(stage, study)}
         for stage in reversed(self.order):
             if stage.name in asked and not any(isinstance(s, Every) for s in stage.inputs.values()):
-                asked |= set(self.parents(stage))
+                asked |= set(self.parents(stage, self.variants(stage, study)))
         return asked
 
     def asked(self, stage: Stage, study: Study) -> bool:
@@ -238,12 +246,14 @@ class Graph:
     def resolve(
         self,
         stage: Stage,
-        source: str | Pinned | Every,
+        source: str | Pinned | PerVariant | Every,
         cell: Cell,
         study: Study,
         made: Mapping[str, list[Planned]],
     ) -> Source | tuple[Source, ...]:
         """The artefacts behind one input of a cell: same seed, and same variant inside one method."""
+        if isinstance(source, PerVariant):
+            source = source.stages[cell["variant"]]
         found = [planned for name in self.sources(stage, source) for planned in made[name]]
         if isinstance(source, Every):
             return tuple(Source(p.stage.name, p.spec.fingerprint) for p in found)

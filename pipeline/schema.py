@@ -207,6 +207,8 @@ class Prompts(Table):
     shown = dy.List(dy.UInt32(), description="the history items that it shows, oldest first")
     items_shown = dy.UInt32(description="history items that fitted")
     items_dropped = dy.UInt32(description="history items cut to stay inside the token budget")
+    slots = dy.List(dy.UInt32(), description="characters where its reserved tokens begin; none in words alone")
+    vectors = dy.List(dy.UInt32(), description="for each of them the row of the soft vectors that it shows")
 
 
 class Curve(Table):

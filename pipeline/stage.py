@@ -56,6 +56,14 @@ class Pinned:
 
 
 @dataclass(frozen=True)
+class PerVariant:
+    """An input that another stage makes for each variant: variant -> stage. Only those that the study asks for
+    run."""
+
+    stages: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class Every:
     """All artefacts of the stages that end in predictions of this kind; of every stage for `None`."""
 
@@ -99,7 +107,7 @@ class Stage:
     settings: type[Settings]
     section: Literal["data", "models", "methods", "evaluate"]
     version: int
-    inputs: Mapping[str, str | Pinned | Every]
+    inputs: Mapping[str, str | Pinned | PerVariant | Every]
     tables: Mapping[str, type[Table]]
     checks: tuple[Check, ...] = ()
     seeded: bool = False
@@ -155,7 +163,7 @@ def stage(name: str, **facts: Any) -> Callable[[Callable[..., None]], Stage]:
     name: the asset's key, `method/part` for methods.
     settings: its `Settings` class; section: where a study sets them: `section.name.part`.
     version: raise it when the same inputs would give another result.
-    inputs: parameter -> stage name, `Pinned` or `Every`; tables: name -> schema.
+    inputs: parameter -> stage name, `Pinned`, `PerVariant` or `Every`; tables: name -> schema.
     seeded: one artefact per seed of the study; variants: one per variant that the study asks for.
     predicts: the kind of predictions it ends in; controls: those of its variants that only test a claim.
     needs: `light`; `heavy`: long on the processor, with a process and threads of its own; `gpu`: heavy, and on

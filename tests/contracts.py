@@ -25,6 +25,7 @@ GUARDS = {
     "inside_the_budget",
     "one_prompt_per_example",
     "nothing_smuggled_in",
+    "every_slot_has_its_vector",
 }
 
 

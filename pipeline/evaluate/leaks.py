@@ -48,7 +48,7 @@ def moved_by_labels(
     prompts: pl.DataFrame,
     interactions: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
-    """Prompts (row, prompt, flipped) that change when the label of every example is turned round.
+    """Prompts (row, prompt, flipped) whose words or vectors change when every example's label is turned round.
 
     interactions: given where histories must be of train only; then every label that a history shows of a
     held-out interaction is turned round too, so a prompt that hangs on one is found.
@@ -56,9 +56,10 @@ def moved_by_labels(
     turned = examples.with_columns(opposite(pl.col("label")))
     if interactions is not None:
         turned = with_held_out_turned(turned, interactions)
-    again = make(turned).select("row", flipped="prompt")
-    both = prompts.select("row", "prompt").join(again, on="row", how="full", coalesce=True)
-    return both.filter(pl.col("prompt").ne_missing(pl.col("flipped")))
+    again = make(turned).select("row", flipped="prompt", others="vectors")
+    both = prompts.select("row", "prompt", "vectors").join(again, on="row", how="full", coalesce=True)
+    moved = pl.col("prompt").ne_missing(pl.col("flipped")) | pl.col("vectors").ne_missing(pl.col("others"))
+    return both.filter(moved).select("row", "prompt", "flipped")
 
 
 def opposite(label: pl.Expr) -> pl.Expr:

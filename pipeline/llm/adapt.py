@@ -1,8 +1,9 @@
 """Adapting a language model to a table of prompts: the stage `adapter` of every yes/no method.
 
-prompts -> token ids -> low-rank weights that answer yes or no -> the step that validation likes best
+prompts -> token ids -> weights that answer yes or no -> the step that validation likes best
 """
 
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,66 +14,113 @@ import polars as pl
 from pipeline.llm.ask import model_folder
 from pipeline.llm.examples import draw
 from pipeline.llm.load import choose_dtype, encode, end_id, load_model, load_tokenizer
-from pipeline.llm.settings import Tuning
+from pipeline.llm.settings import Plan, SoftTuning, Tuning
 from pipeline.stage import Artefact, Check, Draft, Input, Verdict
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
+    from transformers import PreTrainedModel
 
-    from pipeline.llm.tune import Questions, Task
+    from pipeline.llm.tasks import Questions, Task, YesNo
     from pipeline.llm.yes_no import Answers
 
 
 def tune_on(
-    prompts: Artefact, language_model: Artefact, start: Artefact | None, settings: Tuning, out: Draft
+    prompts: Artefact,
+    language_model: Artefact,
+    start: Artefact | None,
+    settings: Tuning,
+    out: Draft,
+    plan: Plan | None = None,
 ) -> None:
-    """Tune low-rank weights on the train prompts and keep the best step on valid; fresh, or from `start`."""
+    """Tune on the train prompts and keep the best step on valid; from fresh weights, or from `start`.
+
+    plan: which weights, where prompts show vectors; else the low-rank ones.
+    """
+    task = yes_no_task(prompts, model_folder(language_model), settings, out.seed)
+    run_tuning(task, prompts, language_model, start, settings, out, plan)
+    out.metric(loss=settings.loss, train_rows=len(task))
+
+
+def run_tuning(
+    task: "Task",
+    prompts: Artefact,
+    language_model: Artefact,
+    start: Artefact | None,
+    settings: Tuning,
+    out: Draft,
+    plan: Plan | None = None,
+) -> None:
+    """Tune for any task, and write the adapter: low-rank weights, those of soft tokens, the curve and figures.
+
+    Low-rank weights that a plan leaves alone are read as part of the model, and copied beside what was tuned.
+    """
     from pipeline.llm import tune
     from pipeline.llm.reader import read_with
+    from pipeline.llm.soft_tokens import make_soft, write_soft
 
-    folder = model_folder(language_model)
-    task = task_of(prompts, folder, settings, out.seed)
-    dtype = choose_dtype(settings.dtype)
-    model = load_model(folder, tuning=True)
-    wrapped = tune.add_adapter(model, settings, out.seed, start.path if start else None)
+    model, dtype = load_model(model_folder(language_model), tuning=True), choose_dtype(settings.dtype)
+    wrapped = None
+    if plan is None or plan.lora:
+        wrapped = tune.add_adapter(model, settings, out.seed, start.path if start else None)
+    else:
+        model = with_frozen_adapter(model, start, out)
+    soft = None
+    if plan is not None:
+        assert isinstance(settings, SoftTuning)
+        soft = make_soft(prompts, model, settings, plan, out.seed)
     label = f"{out.stage.name} {out.variant} seed {out.seed}"
-    tuned = tune.tune(model, task, settings, out.seed, out.checkpoints, label)
-    tune.write_adapter(wrapped, tuned.weights, out.path)
+    tuned = tune.tune(model, task, settings, out.seed, out.checkpoints, label, soft)
+    if wrapped is not None:
+        tune.write_adapter(wrapped, tuned.weights, out.path)
+    write_soft(tuned.weights, out.path)
     state = tuned.progress
     out.table("curve", curve_table(state.curve, out.variant))
     out.metric(
-        loss=settings.loss,
         trainable_parameters=sum(weight.numel() for weight in tuned.weights.values()),
         steps=state.step,
         best_step=state.best_step,
-        valid_auc=round(state.best_auc, 6),
+        **{f"valid_{task.chooses}": round(state.best, 6)},
         valid_loss=round(state.best_loss, 6),
-        train_rows=len(task.train),
         tokens_seen=state.tokens,
     )
     out.measure(tokens_per_second=round(tuned.tokens_here / tuned.seconds, 1) if tuned.tokens_here else None)
     out.measure(**read_with(model, dtype))
 
 
-def task_of(prompts: Artefact, folder: Path, settings: Tuning, seed: int) -> "Task":
+def with_frozen_adapter(model: "PreTrainedModel", start: Artefact | None, out: Draft) -> Any:
+    """The model with a finished adapter's low-rank weights in its own, which all stay as they are."""
+    from pipeline.llm.tune import LORA_FILES, merge_adapter
+
+    if start is not None:
+        model = merge_adapter(model, start.path)
+        for name in LORA_FILES:
+            shutil.copyfile(start.path / name, out.path / name)
+    return model.requires_grad_(False)
+
+
+def yes_no_task(prompts: Artefact, folder: Path, settings: Tuning, seed: int) -> "YesNo":
     """Train rows, the validation rows that choose, and the answers, as token ids."""
-    from pipeline.llm.tune import Task
+    from pipeline.llm.tasks import YesNo
 
     table, words, tokenizer = prompts.table("prompts"), tuple(prompts.json("answers")), load_tokenizer(folder)
     train = table.filter(part="train")
     valid = draw(table.filter(part="valid"), settings.valid_rows, seed)
-    return Task(
+    return YesNo(
         questions(train, tokenizer),
         questions(valid, tokenizer),
         resolve_answers(tokenizer, table["prompt"].to_list(), words),
         endings(tokenizer, train["prompt"].to_list(), words, end_id(folder)),
+        settings.loss,
+        settings.batch_tokens,
     )
 
 
 def questions(rows: pl.DataFrame, tokenizer: "Tokenizer") -> "Questions":
-    from pipeline.llm.tune import Questions
+    from pipeline.llm.soft_tokens import encode_slots
+    from pipeline.llm.tasks import Questions
 
-    return Questions(encode(tokenizer, rows["prompt"].to_list()), rows["label"].to_list())
+    return Questions(encode_slots(tokenizer, rows), rows["label"].to_list())
 
 
 def resolve_answers(tokenizer: "Tokenizer", prompts: list[str], words: tuple[str, ...]) -> "Answers":
@@ -110,11 +158,12 @@ def ranks_better_than_chance(draft: Draft, inputs: Mapping[str, Input], settings
 
 
 def weights_are_finite(draft: Draft, inputs: Mapping[str, Input], settings: Any) -> Verdict:
-    """No low-rank weight is NaN or infinite."""
-    from pipeline.llm.tune import read_adapter
+    """No tuned weight is NaN or infinite."""
+    from safetensors.torch import load_file
 
-    broken = sum(int((~weight.isfinite()).sum()) for weight in read_adapter(draft.path).values())
-    return Verdict(broken == 0, f"{broken} weights not finite", {"not finite": broken})
+    files = sorted(draft.path.glob("*.safetensors"))
+    broken = sum(int((~w.isfinite()).sum()) for file in files for w in load_file(file).values())
+    return Verdict(bool(files) and broken == 0, f"{broken} weights not finite", {"not finite": broken})
 
 
 ADAPTER_CHECKS = (Check(weights_are_finite), Check(ranks_better_than_chance, blocking=False))

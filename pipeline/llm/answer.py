@@ -4,6 +4,7 @@ valid and test prompts + adapter -> two logits each -> scored pairs
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +14,15 @@ import polars as pl
 from pipeline.llm.adapt import resolve_answers
 from pipeline.llm.ask import model_folder
 from pipeline.llm.examples import SCORED
-from pipeline.llm.load import choose_dtype, encode, load_model, load_tokenizer
+from pipeline.llm.load import choose_dtype, load_model, load_tokenizer
 from pipeline.llm.settings import Loss, Scoring
 from pipeline.stage import Artefact, Check, Draft, Input, Verdict
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
+    from pipeline.llm.reader import Reader
     from pipeline.llm.yes_no import Logits
 
 
@@ -27,17 +30,16 @@ def score_with(
     prompts: Artefact, language_model: Artefact, adapter: Artefact, settings: Scoring, out: Draft
 ) -> None:
     """Score every valid and test prompt with the tuned model, and write the pairs."""
-    from pipeline.llm.reader import read_with, reader
-    from pipeline.llm.tune import merge_adapter
+    from pipeline.llm.reader import read_with
+    from pipeline.llm.soft_tokens import encode_slots
     from pipeline.llm.yes_no import score
 
     folder, table = model_folder(language_model), prompts.table("prompts")
     tokenizer, rows = load_tokenizer(folder), table.filter(pl.col("part").is_in(SCORED))
     answers = resolve_answers(tokenizer, table["prompt"].to_list(), tuple(prompts.json("answers")))
     dtype = choose_dtype(settings.dtype)
-    model = merge_adapter(load_model(folder), adapter.path)
-    reading = reader(model, dtype)
-    ids = encode(tokenizer, rows["prompt"].to_list())
+    model, reading = tuned_reader(folder, prompts, adapter, dtype)
+    ids = encode_slots(tokenizer, rows)
     started = perf_counter()
     logits = score(
         reading, ids, answers, settings.batch_tokens, f"{out.stage.name} {out.variant} seed {out.seed}"
@@ -48,6 +50,20 @@ def score_with(
     out.metric(tokens_seen=tokens, rows=rows.height)
     out.measure(tokens_per_second=round(tokens / seconds, 1), rows_per_second=round(rows.height / seconds, 2))
     out.measure(**read_with(model, dtype))
+
+
+def tuned_reader(
+    folder: Path, prompts: Artefact, adapter: Artefact, dtype: "torch.dtype"
+) -> tuple[Any, "Reader"]:
+    """The model with a finished adapter in it, and what reads it, soft tokens included."""
+    from pipeline.llm.reader import reader
+    from pipeline.llm.soft_tokens import read_soft
+    from pipeline.llm.tune import LORA_FILES, merge_adapter
+
+    model: Any = load_model(folder)
+    if adapter.file(LORA_FILES[0]).exists():
+        model = merge_adapter(model, adapter.path)
+    return model, reader(model, dtype, read_soft(adapter, prompts, model))
 
 
 def pairs_table(rows: pl.DataFrame, logits: "Logits", loss: Loss, out: Draft) -> pl.DataFrame:

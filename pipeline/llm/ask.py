@@ -19,13 +19,18 @@ from pipeline.text.prompts import Template, fill, safe_titles
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import numpy as np
+    from numpy.typing import NDArray
     from tokenizers import Tokenizer
+
+VECTORS = "vectors"  # the file and tensor that hold what the prompts' soft tokens show
 
 
 class Shown(NamedTuple):
     """What prompts are filled with, a row per example.
 
-    past: lists `items` and `labels`, oldest first; slots: a column for each further slot of the template.
+    past: lists `items` and `labels`, oldest first, and `vectors` where items are shown by vectors too; slots: a
+    column for each further slot of the template, and `name.vector` for one that shows a vector.
     """
 
     past: pl.DataFrame
@@ -62,6 +67,22 @@ def ask(
         items_dropped=shown.past["items"].list.len() - pl.col("shown").list.len(),
     )
     return counted.select(Prompts.column_names())
+
+
+def write_vectors(vectors: "NDArray[np.float32] | None", template: Template, out: Draft) -> None:
+    """Write what the prompts' soft tokens show, (n, d), beside them; nothing for None.
+
+    Raises ValueError where slots of the template spend different numbers of tokens on a vector.
+    """
+    if vectors is None:
+        return
+    import torch
+
+    (count, *others) = {slot.count for slot in template.soft}
+    if others:
+        raise ValueError(f"all slots show a vector by as many tokens; here {sorted([count, *others])}")
+    out.tensors(VECTORS, {VECTORS: torch.from_numpy(vectors)})
+    out.metric(soft_vectors=len(vectors), soft_width=vectors.shape[1], soft_tokens=count)
 
 
 def write_prompts(prompts: pl.DataFrame, answers: tuple[str, str], out: Draft) -> None:

@@ -18,9 +18,11 @@ Slots = Mapping[str, Sequence[str] | pl.Series]  # slot -> one text a row
 
 
 def shares_changed(prompts: pl.DataFrame, plain: pl.DataFrame) -> dict[str, float]:
-    """Share of prompts that differ from the plain ones of the same rows: of all, and of each part with rows."""
-    both = prompts.join(plain.select("row", plain="prompt"), on="row", how="left")
-    changed = both.select("part", changed=pl.col("prompt").ne_missing(pl.col("plain")).cast(pl.Float64))
+    """Share of prompts whose words or vectors differ from the plain ones' of the same rows: of all, and of each
+    part with rows."""
+    both = prompts.join(plain.select("row", plain="prompt", own="vectors"), on="row", how="left")
+    other = pl.col("prompt").ne_missing(pl.col("plain")) | pl.col("vectors").ne_missing(pl.col("own"))
+    changed = both.select("part", changed=other.cast(pl.Float64))
     by_part = dict(changed.group_by("part").mean().iter_rows())
     shares = {f"{part}_share_changed": by_part[part] for part in PARTS if part in by_part}
     whole = {"share_changed": float(changed["changed"].mean())} if changed.height else {}  # type: ignore[arg-type]
@@ -30,10 +32,14 @@ def shares_changed(prompts: pl.DataFrame, plain: pl.DataFrame) -> dict[str, floa
 def slot_shares_changed(shuffled: Slots, own: Slots) -> dict[str, float]:
     """Share of rows whose slot holds another text than their own, for each slot."""
     return {
-        f"{slot}_share_changed": round(float((pl.Series(texts) != pl.Series(own[slot])).mean()), 6)  # type: ignore[arg-type]
+        f"{slot.removesuffix('.vector')}_share_changed": round(share_apart(texts, own[slot]), 6)
         for slot, texts in shuffled.items()
         if len(texts)
     }
+
+
+def share_apart(some: Sequence[str] | pl.Series, others: Sequence[str] | pl.Series) -> float:
+    return float((pl.Series(some) != pl.Series(others)).mean())  # type: ignore[arg-type]
 
 
 def prompts_really_change(draft: Draft, inputs: Mapping[str, Any], settings: Any) -> Verdict:

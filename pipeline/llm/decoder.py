@@ -12,7 +12,7 @@ Dropout before the low-rank weights is drawn once a layer and shared by its targ
 comes from a seed of its own, so that batches read side by side draw the same bits as one after another.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -71,8 +71,11 @@ class Shape(NamedTuple):
 class Decoder:
     """A model of the Llama family, to read with. Holds copies of its frozen weights in `dtype`."""
 
-    def __init__(self, model: "PreTrainedModel", dtype: torch.dtype) -> None:
+    def __init__(
+        self, model: "PreTrainedModel", dtype: torch.dtype, soft: Callable[[Tensor], Tensor] | None = None
+    ) -> None:
         base: Any = model.base_model
+        self.soft = soft
         config = model.config
         self.dtype, self.device = dtype, model.device
         self.heads, self.kv_heads = config.num_attention_heads, config.num_key_value_heads
@@ -109,7 +112,7 @@ class Decoder:
         shape = Shape(ids.shape[0], ids.shape[1], past[0][0].shape[2] if past else 0)
         angles, mask = self.angles(shape), self.mask(shape)
         random = None if draws is None else torch.Generator(self.device).manual_seed(draws)
-        x = self.embedding[ids.flatten()].float()
+        x = self.embedded(ids.flatten())
         for i, layer in enumerate(self.layers):
             q, k, v = self.attended(x, layer, shape, angles, random)
             k, v = extended(k, v, past[i]) if past else (k, v)
@@ -124,13 +127,16 @@ class Decoder:
         """Keys and values of a beginning, ids (shared,), for `states` to go on from."""
         shape = Shape(1, len(ids), 0)
         angles, mask = self.angles(shape), self.mask(shape)
-        x, past = self.embedding[ids].float(), []
+        x, past = self.embedded(ids), []
         for layer in self.layers:
             q, k, v = self.attended(x, layer, shape, angles, None)
             past.append((k, v))
             x = x + attention(q, k, v, mask) @ layer.out
             x = x + Gated.apply(self.unit(x) @ layer.gate_up) @ layer.down
         return past
+
+    def embedded(self, ids: Tensor) -> Tensor:
+        return with_soft(self.embedding[ids.clamp(min=0)].float(), ids, self.soft)
 
     def unit(self, x: Tensor) -> Tensor:
         return Unit.apply(x, self.eps, self.dtype)
@@ -189,6 +195,17 @@ class Decoder:
             (shape.length, shape.past + shape.length), -torch.inf, dtype=self.dtype, device=self.device
         )
         return whole.triu_(shape.past + 1)
+
+
+def with_soft(words: Tensor, ids: Tensor, soft: Callable[[Tensor], Tensor] | None) -> Tensor:
+    """Embeddings (..., width) of ids (...): those of `words`, and for an id below 0 what `soft` gives for its
+    row -1 - id. Raises ValueError for soft tokens where there is nothing to show."""
+    shown = ids < 0
+    if not shown.any():
+        return words
+    if soft is None:
+        raise ValueError("soft tokens in the prompts, and no vectors for them")
+    return words.index_put(shown.nonzero(as_tuple=True), soft(-1 - ids[shown]).to(words.dtype))
 
 
 def frozen(layer: nn.Module) -> Tensor:

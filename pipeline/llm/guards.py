@@ -13,7 +13,7 @@ from pipeline.llm.ask import model_folder
 from pipeline.llm.examples import draw, few_shot
 from pipeline.llm.load import encode, load_tokenizer
 from pipeline.stage import Check, Draft, Verdict
-from pipeline.text.cleaning import special_ids
+from pipeline.text.cleaning import reserved_id, special_ids
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -75,8 +75,15 @@ def prompt_checks(render: Render, foreign: Collection[str]) -> tuple[Check, ...]
 
     def nothing_smuggled_in(draft: Draft, inputs: Mapping[str, Any], settings: Any) -> Verdict:
         """No title brings a special token or a line: all prompts have the same number of both."""
-        return verdict_on_shape(
-            draft.read("prompts")["prompt"], load_tokenizer(model_folder(inputs["language_model"]))
+        return verdict_on_shape(draft.read("prompts"), load_tokenizer(model_folder(inputs["language_model"])))
+
+    def every_slot_has_its_vector(draft: Draft, inputs: Mapping[str, Any], settings: Any) -> Verdict:
+        """Each reserved token of a prompt stands in a slot, and each slot shows one of the vectors that are
+        there."""
+        return verdict_on_slots(
+            draft.read("prompts"),
+            load_tokenizer(model_folder(inputs["language_model"])),
+            draft.metrics.get("soft_vectors", 0) * draft.metrics.get("soft_tokens", 1),
         )
 
     checks = (
@@ -86,6 +93,7 @@ def prompt_checks(render: Render, foreign: Collection[str]) -> tuple[Check, ...]
         inside_the_budget,
         one_prompt_per_example,
         nothing_smuggled_in,
+        every_slot_has_its_vector,
     )
     return tuple(Check(check) for check in checks)
 
@@ -107,10 +115,24 @@ def verdict_on_past(
     return Verdict(found.is_empty(), words, {"at fault": found.height})
 
 
-def verdict_on_shape(prompts: pl.Series, tokenizer: "Tokenizer") -> Verdict:
-    """One count of special tokens and one of line ends over all prompts."""
+def verdict_on_shape(prompts: pl.DataFrame, tokenizer: "Tokenizer") -> Verdict:
+    """One count of special tokens, those of slots aside, and one of line ends over all prompts."""
     special = special_ids(tokenizer)
-    counts = {sum(map(special.__contains__, ids)) for ids in encode(tokenizer, prompts.to_list())}
-    lines = prompts.str.count_matches("\n").n_unique()
+    found = encode(tokenizer, prompts["prompt"].to_list())
+    slots = prompts["slots"].list.len().to_list()
+    counts = {sum(map(special.__contains__, ids)) - own for ids, own in zip(found, slots, strict=True)}
+    lines = prompts["prompt"].str.count_matches("\n").n_unique()
     words = f"{len(counts)} different counts of special tokens, {lines} of lines"
     return Verdict(len(counts) <= 1 and lines <= 1, words, {"special tokens": sorted(counts), "lines": lines})
+
+
+def verdict_on_slots(prompts: pl.DataFrame, tokenizer: "Tokenizer", vectors: int) -> Verdict:
+    """Reserved tokens, slots and vectors of each prompt are as many, and none is beyond the `vectors` that
+    there are."""
+    reserved = reserved_id(tokenizer)
+    tokens = pl.Series([ids.count(reserved) for ids in encode(tokenizer, prompts["prompt"].to_list())])
+    slots, shown = (prompts[name].list.len() for name in ("slots", "vectors"))
+    apart = int(((tokens != slots) | (slots != shown)).sum())
+    missing = int((prompts["vectors"].explode(empty_as_null=False) >= vectors).sum())
+    words = f"{apart} prompts whose slots and vectors differ in number, {missing} vectors that are not there"
+    return Verdict(not apart and not missing, words, {"apart": apart, "missing": missing})

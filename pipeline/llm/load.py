@@ -31,6 +31,7 @@ from pipeline.data.sources import (
 )
 from pipeline.llm.settings import Precision
 from pipeline.stage import Check, Draft, Input, Settings, Verdict, hash_file, stage
+from pipeline.text.cleaning import SOFT_TOKEN
 
 if TYPE_CHECKING:
     import torch
@@ -275,12 +276,16 @@ def full_tokenizer(folder: Path) -> Any:
 
 
 def load_tokenizer(folder: Path) -> "Tokenizer":
-    """The model's tokenizer, without transformers: it loads in a tenth of a second."""
-    from tokenizers import Tokenizer
+    """The model's tokenizer, without transformers: it loads in a tenth of a second.
+
+    It knows one token more than the model, the reserved one that stands in prompts where a vector will be read.
+    """
+    from tokenizers import AddedToken, Tokenizer
 
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.no_padding()
     tokenizer.no_truncation()
+    tokenizer.add_special_tokens([AddedToken(SOFT_TOKEN, normalized=False)])
     return tokenizer
 
 

@@ -12,7 +12,7 @@ A method that does one of them otherwise declares that one itself, under the sam
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -20,16 +20,20 @@ import polars as pl
 from pipeline.llm import controls
 from pipeline.llm.adapt import ADAPTER_CHECKS, tune_on
 from pipeline.llm.answer import PREDICTION_CHECKS, score_with
-from pipeline.llm.ask import Shown, ask, model_folder, write_prompts
+from pipeline.llm.ask import Shown, ask, model_folder, write_prompts, write_vectors
 from pipeline.llm.examples import few_shot
 from pipeline.llm.guards import prompt_checks
 from pipeline.llm.load import load_tokenizer
-from pipeline.llm.settings import Prompting, Scoring, Tuning
+from pipeline.llm.settings import Plan, Prompting, Scoring, Tuning
 from pipeline.schema import Curve, Pairs, Prompts
-from pipeline.stage import Artefact, Draft, Pinned, Stage, stage
+from pipeline.stage import Artefact, Draft, PerVariant, Pinned, Stage, stage
 from pipeline.text.prompts import Template
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 Asking = Callable[[str, Any], Template]  # variant, settings
+Vectors = Callable[[Mapping[str, Artefact], Any, str, int], "NDArray[np.float32] | None"]
 Showing = Callable[[pl.DataFrame, Mapping[str, Artefact], Any, str, int], Shown]
 
 
@@ -41,12 +45,13 @@ class YesNoRanker:
     template: (variant, settings) -> the question with its answers.
     shown: (examples asked about, inputs, settings, variant, seed) -> what fills the question, row by row.
         It may read the inputs `split`, `dataset` and `language_model`, and those named in `inputs`.
-    variants, default_variants, controls: as in `stage`.
-    shuffled: control that shuffles something -> the variant it is a control of; how much it changes is told.
-    foreign: controls that show the pasts of other users; the guards of one's own past do not judge them.
-    inputs: what `shown` reads besides, parameter -> stage; prompting, tuning: classes of settings.
-    start: the adapter that tuning goes on from; from_scratch: variants that begin with fresh weights.
-    untuned: variants that take no step.
+    variants, default_variants, controls: as in `stage`. shuffled: control that shuffles something -> the
+    variant it is a control of; how much it changes is told. foreign: controls that show the pasts of other
+    users; the guards of one's own past do not judge them. inputs: what `shown` reads besides, parameter ->
+    stage; prompting, tuning: classes of settings. start: the adapter that tuning goes on from; from_scratch:
+    variants that begin with fresh weights. untuned: variants that take no step. vectors: (inputs, settings,
+    variant, seed) -> (n, d) numbers that soft tokens show, rows named by `shown`; None
+        for a variant without any. plan: what is tuned in a variant that has some.
     """
 
     module: str
@@ -57,12 +62,14 @@ class YesNoRanker:
     controls: tuple[str, ...]
     shuffled: Mapping[str, str] = field(default_factory=dict)
     foreign: tuple[str, ...] = ()
-    inputs: Mapping[str, str] = field(default_factory=dict)
+    inputs: Mapping[str, str | PerVariant] = field(default_factory=dict)
     prompting: type[Prompting] = Prompting
     tuning: type[Tuning] = Tuning
     start: Pinned | None = None
     from_scratch: tuple[str, ...] = ()
     untuned: tuple[str, ...] = ()
+    vectors: Vectors | None = None
+    plan: Callable[[str], Plan | None] = lambda variant: None
 
     @property
     def method(self) -> str:
@@ -96,7 +103,9 @@ class YesNoRanker:
         def prompts(settings: Any, out: Draft, **inputs: Artefact) -> None:
             examples = inputs["split"].table("examples")
             table = self.render(inputs, settings, out.variant, out.seed, examples)
-            write_prompts(table, self.template(out.variant, settings).answers, out)
+            question = self.template(out.variant, settings)
+            write_prompts(table, question.answers, out)
+            write_vectors(self.vectors and self.vectors(inputs, settings, out.variant, out.seed), question, out)
             if out.variant in self.shuffled:
                 out.metric(**self.shares_changed(inputs, settings, out, table))
 
@@ -138,7 +147,8 @@ class YesNoRanker:
         ) -> None:
             steps = {"steps": 0} if out.variant in self.untuned else {}
             before = None if out.variant in self.from_scratch else start
-            tune_on(prompts, language_model, before, settings.model_copy(update=steps), out)
+            plan, how = self.plan(out.variant), settings.model_copy(update=steps)
+            tune_on(prompts, language_model, before, how, out, plan)
 
         inputs: dict[str, str | Pinned] = {
             "prompts": f"{self.method}/prompts",

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from pipeline.llm.decoder import Decoder, fits
+from pipeline.llm.decoder import Decoder, fits, with_soft
 from pipeline.llm.load import output_rows
 from pipeline.threads import side_by_side
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+    from pipeline.llm.soft_tokens import Soft
 
 Ids = Sequence[int]
 Job = TypeVar("Job")
@@ -29,6 +31,7 @@ class Reader(Protocol):
 
     device: torch.device
     outputs: Tensor  # rows of the output layer (vocabulary, width), float32
+    soft: "Soft | None"  # what ids below 0 show
 
     def states(self, ids: Tensor, places: Tensor, past: Any = (), draws: int | None = None) -> Tensor:
         """Last hidden states (m, width), float32, at `places` (m,) of the flattened ids (n, length).
@@ -50,8 +53,9 @@ class Reader(Protocol):
 class OwnPass(Decoder):
     """A model of the Llama family; batches are read side by side."""
 
-    def __init__(self, model: "PreTrainedModel", dtype: torch.dtype) -> None:
-        super().__init__(model, dtype)
+    def __init__(self, model: "PreTrainedModel", dtype: torch.dtype, soft: "Soft | None" = None) -> None:
+        super().__init__(model, dtype, soft)
+        self.soft: Soft | None = soft
         self.outputs = output_rows(model)
 
     def each(self, work: Callable[[Job], Result], jobs: Iterable[Job]) -> Iterator[Result]:
@@ -61,8 +65,9 @@ class OwnPass(Decoder):
 class TheirPass:
     """Any other causal language model, read by transformers' own pass, one batch after another."""
 
-    def __init__(self, model: "PreTrainedModel", dtype: torch.dtype) -> None:
+    def __init__(self, model: "PreTrainedModel", dtype: torch.dtype, soft: "Soft | None" = None) -> None:
         self.model, self.dtype, self.device = lighten(model, dtype), dtype, model.device
+        self.soft: Soft | None = soft
         self.outputs = output_rows(model)
 
     def states(self, ids: Tensor, places: Tensor, past: Any = (), draws: int | None = None) -> Tensor:
@@ -72,16 +77,20 @@ class TheirPass:
         if past:
             past = deepcopy(past)
             past.batch_repeat_interleave(len(ids))
-        found = self.read(input_ids=ids, past_key_values=past or None, use_cache=bool(past))
+        found = self.read(ids, past_key_values=past or None, use_cache=bool(past))
         return found.last_hidden_state.flatten(0, 1)[places].float()
 
     def begin(self, ids: Tensor) -> Any:
         self.model.eval()
-        return self.read(input_ids=ids[None], use_cache=True).past_key_values
+        return self.read(ids[None], use_cache=True).past_key_values
 
-    def read(self, **inputs: Any) -> Any:
+    def read(self, ids: Tensor, **inputs: Any) -> Any:
+        words: Any = self.model.get_input_embeddings()
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            return self.model.base_model(**inputs)
+            if (ids < 0).any():
+                shown = with_soft(words(ids.clamp(min=0)), ids, self.soft)
+                return self.model.base_model(inputs_embeds=shown, **inputs)
+            return self.model.base_model(input_ids=ids, **inputs)
 
     def each(self, work: Callable[[Job], Result], jobs: Iterable[Job]) -> Iterator[Result]:
         return map(work, jobs)
@@ -98,9 +107,12 @@ def lighten(model: "PreTrainedModel", dtype: torch.dtype) -> "PreTrainedModel":
     return model
 
 
-def reader(model: "PreTrainedModel", dtype: torch.dtype) -> Reader:
-    """The fastest reader of a model, its products in `dtype`; an adapter must be in the model already."""
-    return OwnPass(model, dtype) if fits(model) else TheirPass(model, dtype)
+def reader(model: "PreTrainedModel", dtype: torch.dtype, soft: "Soft | None" = None) -> Reader:
+    """The fastest reader of a model, its products in `dtype`; an adapter must be in the model already.
+
+    soft: what it reads at ids below 0.
+    """
+    return OwnPass(model, dtype, soft) if fits(model) else TheirPass(model, dtype, soft)
 
 
 def read_with(model: "PreTrainedModel", dtype: torch.dtype) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """Settings that every method which asks a language model for yes or no has in common."""
 
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
@@ -60,6 +61,25 @@ class Tuning(Settings):
         400, ge=2, description="validation rows that choose the best step, drawn by seed; null for all"
     )
     dtype: Precision = Field("auto", description="of the frozen weights; auto: bfloat16 where it is native")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which weights a phase tunes: the low-rank ones, the projector's, and the vectors themselves.
+
+    vectors: `given` and left alone, `tuned` from what they are, or tuned from `fresh` normal numbers.
+    """
+
+    lora: bool = True
+    projector: bool = True
+    vectors: Literal["given", "tuned", "fresh"] = "given"
+
+
+class SoftTuning(Tuning):
+    middle: float | Literal["model"] = Field(
+        10.0, description="width of the projector's middle layer, in widths of a vector; model: the model's own"
+    )
+    activation: Literal["relu", "gelu"] = Field("relu", description="between the projector's two layers")
 
 
 class Scoring(Settings):

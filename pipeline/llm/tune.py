@@ -1,12 +1,12 @@
-"""LoRA tuning for yes/no prompts: only the logits that the loss reads, checkpoints, exact resume.
+"""Tuning: only the logits that the loss reads, checkpoints, exact resume.
 
-    token ids + labels -> (seed, epoch) order -> steps -> micro-batches of like lengths -> AdamW -> best step
+    task -> (seed, epoch) order -> steps -> micro-batches of like lengths -> AdamW -> best step
 
-Base weights stay frozen, in bfloat16 where the processor has it; the low-rank weights are float32. The order of
-examples is a function of seed and epoch, the rate of the step and dropout of seed, step and batch, so an
-interrupted run that resumes from its checkpoint ends in the same bits as an unbroken one, on any number of
-threads. The step with the best AUC on validation rows
-is kept, and nothing else is ever looked at to choose it.
+What is tuned are low-rank weights in the model, a projector of soft tokens, or both. Base weights stay frozen,
+in bfloat16 where the processor has it; the low-rank weights are float32. The order of examples is a function of
+seed and epoch, the rate of the step and dropout of seed, step and batch, so an interrupted run that resumes
+from its checkpoint ends in the same bits as an unbroken one, on any number of threads. The step with the best
+figure on validation rows (the task says which) is kept, and nothing else is ever looked at to choose it.
 """
 
 import hashlib
@@ -26,43 +26,20 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
-from pipeline.evaluate.pointwise import auc
 from pipeline.llm.load import choose_dtype
-from pipeline.llm.reader import Ids, Reader, reader
-from pipeline.llm.settings import Loss, Tuning
-from pipeline.llm.yes_no import Answers, answer_rows, batches, decide, last_states, pad, score
+from pipeline.llm.reader import Reader, reader
+from pipeline.llm.settings import Tuning
+from pipeline.llm.soft_tokens import Soft, soft_weights
+from pipeline.llm.tasks import Task
+from pipeline.llm.yes_no import batches
 from pipeline.progress import meter
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 CHECKPOINT = "tuning.safetensors"
-
-
-@dataclass(frozen=True)
-class Questions:
-    """Tokenised prompts with their labels."""
-
-    prompts: Sequence[Ids]
-    labels: Sequence[int]
-
-    def __len__(self) -> int:
-        return len(self.prompts)
-
-
-@dataclass(frozen=True)
-class Task:
-    """What is to be learnt: rows to train on, rows to stop by, and the answers' ids.
-
-    endings: what follows a prompt for label 0 and 1, closing token included; the language-model losses read it.
-    """
-
-    train: Questions
-    valid: Questions
-    answers: Answers
-    endings: tuple[Ids, Ids]
+LORA_FILES = ("adapter_model.safetensors", "adapter_config.json")
 
 
 @dataclass
@@ -72,7 +49,7 @@ class Progress:
     step: int = 0
     tokens: int = 0
     best_step: int = 0
-    best_auc: float = -1.0
+    best: float = -math.inf
     best_loss: float = math.inf
     since_best: int = 0
     stopped: bool = False
@@ -82,7 +59,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Tuned:
-    """Best low-rank weights, and how the run went. `seconds` is of this process only."""
+    """Best weights, and how the run went. `seconds` is of this process only."""
 
     weights: dict[str, Tensor]
     progress: Progress
@@ -91,17 +68,24 @@ class Tuned:
 
 
 def tune(
-    model: "PreTrainedModel", task: Task, settings: Tuning, seed: int, checkpoints: Path, label: str = "tune"
+    model: "PreTrainedModel",
+    task: Task,
+    settings: Tuning,
+    seed: int,
+    checkpoints: Path,
+    label: str = "tune",
+    soft: Soft | None = None,
 ) -> Tuned:
-    """Tune the low-rank weights already in `model` (see `add_adapter`), from the last checkpoint on.
+    """Tune the low-rank weights already in `model` (see `add_adapter`) and what of `soft` is trainable, from
+    the last checkpoint on.
 
     Raises FloatingPointError where the loss is no longer a number.
     """
-    weights = trainable(model)
+    weights = trainable(model) | soft_weights(soft)
     optimizer = make_optimizer(weights, settings)
-    total = count_steps(settings, len(task.train))
+    total = count_steps(settings, len(task))
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-        reading = reader(model, choose_dtype(settings.dtype))
+        reading = reader(model, choose_dtype(settings.dtype), soft)
         run = Run(reading, task, settings, seed, total, weights, optimizer, checkpoints / CHECKPOINT)
         run.resume()
         with meter(label, total) as shown:
@@ -141,7 +125,7 @@ class Run:
 
     def take_step(self) -> None:
         """One optimiser step over `examples_per_step` examples, in as many passes as the token budget asks."""
-        rows = step_rows(len(self.task.train), self.progress.step, self.settings.examples_per_step, self.seed)
+        rows = step_rows(len(self.task), self.progress.step, self.settings.examples_per_step, self.seed)
         set_rate(self.optimizer, rate(self.progress.step, self.total, self.settings))
         loss = self.descend(rows)
         if not math.isfinite(loss):
@@ -153,15 +137,15 @@ class Run:
 
     def descend(self, rows: Sequence[int]) -> float:
         """The loss of the step's examples; leaves its gradients with the weights, summed batch by batch."""
-        lengths = [len(self.task.train.prompts[row]) for row in rows]
-        units = loss_units(self.task, rows, self.settings.loss)
+        at = (self.progress.step, self.total)
+        lengths = self.task.lengths(rows, *at)
+        units = self.task.units(rows, *at)
         cut = batches(lengths, self.settings.batch_tokens)
 
         def slope(batch: int) -> tuple[float, tuple[Tensor, ...]]:
             draws = np.random.SeedSequence((self.seed, self.progress.step, batch)).generate_state(1)[0]
-            some = [rows[i] for i in cut[batch]]
-            part = loss_sum(self.reader, self.task, some, self.settings.loss, int(draws)) / units
-            return part.item(), torch.autograd.grad(part, list(self.weights.values()))
+            part = self.task.loss(self.reader, [rows[i] for i in cut[batch]], *at, int(draws)) / units
+            return part.item(), gradients_of(part, list(self.weights.values()))
 
         loss = 0.0
         self.optimizer.zero_grad(set_to_none=True)
@@ -173,24 +157,24 @@ class Run:
         return loss
 
     def judge(self) -> None:
-        """Measure the validation rows and keep the weights where their AUC is the best so far."""
-        found = measure(self.reader, self.task, self.settings)
-        state = self.progress
+        """Measure the validation rows and keep the weights where their figure is the best so far."""
+        found = self.task.measure(self.reader)
+        state, value = self.progress, found[self.task.chooses]
         if state.recent:
             state.curve.append((state.step, "train_loss", float(np.mean(state.recent))))
-        state.curve += [(state.step, f"valid_{name}", value) for name, value in found.items()]
+        state.curve += [(state.step, f"valid_{name}", figure) for name, figure in found.items()]
         state.recent = []
-        better = found["auc"] > state.best_auc or (math.isnan(found["auc"]) and found["loss"] < state.best_loss)
+        better = value > state.best or (math.isnan(value) and found["loss"] < state.best_loss)
         if better or not self.best:
             self.best = {name: weight.detach().clone() for name, weight in self.weights.items()}
             state.best_step, state.best_loss, state.since_best = state.step, found["loss"], 0
-            state.best_auc = -1.0 if math.isnan(found["auc"]) else found["auc"]
+            state.best = -math.inf if math.isnan(value) else value
         else:
             state.since_best += 1
             state.stopped = state.since_best >= self.settings.patience
 
     def note(self) -> str:
-        return f"valid AUC {self.progress.best_auc:.3f} at step {self.progress.best_step}"
+        return f"valid {self.task.chooses} {self.progress.best:.3f} at step {self.progress.best_step}"
 
     def save(self) -> None:
         """Write weights, moments, random state and progress as one file that is there whole or not at all."""
@@ -233,9 +217,8 @@ class Run:
 
     def identity(self) -> str:
         """Hash of what decides the run, so that a checkpoint of another is not gone on from."""
-        rows = [self.settings.model_dump(mode="json"), self.seed, self.total, self.task.answers]
-        rows += [[list(q.prompts), list(q.labels)] for q in (self.task.train, self.task.valid)]
-        return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+        facts = [self.settings.model_dump(mode="json"), self.seed, self.total, self.task.identity()]
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
 # --- what a step is made of --------------------------------------------------------------------------------
@@ -272,62 +255,17 @@ def set_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
 
 
 def make_optimizer(weights: Mapping[str, Tensor], settings: Tuning) -> torch.optim.Optimizer:
-    """AdamW; all low-rank weights are matrices, so all decay."""
-    return torch.optim.AdamW(
-        weights.values(), lr=settings.learning_rate, weight_decay=settings.weight_decay, foreach=True
-    )
+    """AdamW; matrices decay, the projector's biases do not."""
+    matrices = [weight for weight in weights.values() if weight.ndim > 1]
+    biases = [weight for weight in weights.values() if weight.ndim == 1]
+    groups: list[dict[str, Any]] = [{"params": matrices, "weight_decay": settings.weight_decay}]
+    groups += [{"params": biases, "weight_decay": 0.0}] if biases else []
+    return torch.optim.AdamW(groups, lr=settings.learning_rate, foreach=True)
 
 
-def loss_units(task: Task, rows: Sequence[int], loss: Loss) -> int:
-    """What a step's loss is the mean over: examples, or label tokens for the language-model losses."""
-    if loss in ("difference", "yes_logit"):
-        return len(rows)
-    return sum(sum(whole_and_labels(task, row, loss)[1]) for row in rows)
-
-
-def loss_sum(reader: Reader, task: Task, rows: Sequence[int], loss: Loss, draws: int | None = None) -> Tensor:
-    """Sum of the loss over some examples; `draws` is the seed of dropout.
-
-    difference: BCE on logit_yes - logit_no; yes_logit: BCE on logit_yes alone (CoLLM, BinLLM);
-    lm_answer: cross-entropy of the answer's tokens; lm_all: of every token of the text (TALLRec).
-    """
-    if loss in ("lm_answer", "lm_all"):
-        return language_loss_sum(reader, [whole_and_labels(task, row, loss) for row in rows], draws)
-    states = last_states(reader, [task.train.prompts[row] for row in rows], draws=draws)
-    yes, no = (states @ answer_rows(reader, task.answers).T).unbind(-1)
-    truth = torch.tensor([float(task.train.labels[row]) for row in rows], device=yes.device)
-    logits = yes - no if loss == "difference" else yes
-    return binary_cross_entropy_with_logits(logits, truth, reduction="sum")
-
-
-def whole_and_labels(task: Task, row: int, loss: Loss) -> tuple[list[int], list[bool]]:
-    """A text with its answer, and which of its tokens the loss predicts; the first one never is."""
-    prompt, ending = task.train.prompts[row], task.endings[task.train.labels[row]]
-    counts = [loss == "lm_all"] * len(prompt) + [True] * len(ending)
-    return [*prompt, *ending], [False, *counts[1:]]
-
-
-def language_loss_sum(
-    reader: Reader, texts: Sequence[tuple[list[int], list[bool]]], draws: int | None
-) -> Tensor:
-    """Cross-entropy summed over the marked tokens; logits are made for the places before them only."""
-    block = pad([ids for ids, _ in texts], reader.device)
-    marks = torch.zeros_like(block, dtype=torch.bool)
-    for mark, (_, wanted) in zip(marks, texts, strict=True):
-        mark[: len(wanted)] = torch.tensor(wanted, device=mark.device)
-    at = marks.flatten().nonzero().squeeze(1)
-    logits = reader.states(block, at - 1, draws=draws) @ reader.outputs.T
-    return cross_entropy(logits, block.flatten()[at], reduction="sum")
-
-
-def measure(reader: Reader, task: Task, settings: Tuning) -> dict[str, float]:
-    """AUC and mean BCE of the deciding logit on the validation rows; NaN AUC where there is one class only."""
-    if not len(task.valid):
-        return {"auc": math.nan, "loss": math.inf}
-    logits = score(reader, task.valid.prompts, task.answers, settings.batch_tokens, "validate")
-    chosen, truth = decide(logits, settings.loss), torch.tensor(task.valid.labels, dtype=torch.float32)
-    loss = binary_cross_entropy_with_logits(chosen, truth).item()
-    return {"auc": auc(task.valid.labels, chosen.numpy()), "loss": loss}
+def gradients_of(loss: Tensor, weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Gradients of every weight; zeros for one that this loss does not meet."""
+    return torch.autograd.grad(loss, weights, materialize_grads=True)
 
 
 # --- the adapter -------------------------------------------------------------------------------------------
@@ -392,14 +330,16 @@ def read_adapter(folder: Path) -> dict[str, Tensor]:
 
 
 def write_adapter(wrapped: Any, weights: Mapping[str, Tensor], folder: Path) -> None:
-    """Write the weights as peft does: adapter_model.safetensors and adapter_config.json."""
+    """Write the low-rank weights among these as peft does: adapter_model.safetensors and
+    adapter_config.json."""
     config = wrapped.peft_config["default"]
     config.base_model_name_or_path = None  # a path of this machine has no place in an artefact
     config.inference_mode = True
     facts = {key: sorted(v) if isinstance(v, set) else v for key, v in config.to_dict().items()}
     (folder / "adapter_config.json").write_text(json.dumps(facts, indent=1, sort_keys=True))
     save_file(
-        {n: w.detach().cpu().contiguous() for n, w in weights.items()}, folder / "adapter_model.safetensors"
+        {n: w.detach().cpu().contiguous() for n, w in weights.items() if not n.startswith("soft.")},
+        folder / "adapter_model.safetensors",
     )
 
 

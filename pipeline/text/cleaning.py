@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 JOINERS = "\u200c\u200d"  # format characters that some scripts and emoji need
+SOFT_TOKEN = "<|soft|>"  # reserved: it stands in a prompt where a language model reads a vector
 DROPPED = ("Cc", "Cf", "Cs", "Co", "Cn")
 QUOTES = str.maketrans({'"': "'", "“": "'", "”": "'", "„": "'", "«": "'", "»": "'"})
 
@@ -43,6 +44,14 @@ def special_tokens(tokenizer: "Tokenizer") -> list[str]:
 def special_ids(tokenizer: "Tokenizer") -> set[int]:
     added = tokenizer.get_added_tokens_decoder()
     return {number for number, token in added.items() if token.content.strip()}
+
+
+def reserved_id(tokenizer: "Tokenizer") -> int:
+    """Id of the reserved token. Raises ValueError for a tokenizer that `load_tokenizer` has not prepared."""
+    found = tokenizer.token_to_id(SOFT_TOKEN)
+    if found is None:
+        raise ValueError(f"the tokenizer has no {SOFT_TOKEN}")
+    return found
 
 
 def neutralise(texts: Sequence[str], tokenizer: "Tokenizer") -> list[str]:

@@ -8,7 +8,12 @@ import pytest
 from pipeline.llm import controls
 
 PLAIN = pl.DataFrame(
-    {"row": range(6), "part": ["train"] * 2 + ["test"] * 4, "prompt": ["a", "b", "c", "d", "e", "f"]}
+    {
+        "row": range(6),
+        "part": ["train"] * 2 + ["test"] * 4,
+        "prompt": ["a", "b", "c", "d", "e", "f"],
+        "vectors": [[i] for i in range(6)],
+    }
 )
 
 
@@ -25,6 +30,11 @@ def test_a_row_that_the_plain_prompts_lack_has_changed() -> None:
     assert controls.shares_changed(PLAIN, PLAIN.head(5))["test_share_changed"] == 0.25
 
 
+def test_the_same_words_with_other_vectors_have_changed() -> None:
+    other = PLAIN.with_columns(vectors=pl.Series([[0], [1], [2], [3], [9], []]))
+    assert controls.shares_changed(other, PLAIN)["test_share_changed"] == 0.5
+
+
 def test_no_prompts_have_no_shares() -> None:
     assert controls.shares_changed(PLAIN.clear(), PLAIN) == {}
 
@@ -34,6 +44,7 @@ def test_slots_are_told_one_by_one() -> None:
     shuffled = {"user_code": ["1", "2", "1", "1"], "item_code": ["8", "7", "8", "7"]}
     found = controls.slot_shares_changed(shuffled, own)
     assert found == {"user_code_share_changed": 0.75, "item_code_share_changed": 1.0}
+    assert controls.slot_shares_changed({"x.vector": [1]}, {"x.vector": [2]}) == {"x_share_changed": 1.0}
     assert controls.slot_shares_changed({"user_code": []}, {"user_code": []}) == {}
 
 

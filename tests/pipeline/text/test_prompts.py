@@ -1,5 +1,7 @@
 """Templates, slots, and the cut to a token budget by whole items."""
 
+import re
+
 import polars as pl
 import pytest
 from hypothesis import given, settings
@@ -63,12 +65,52 @@ def test_a_word_of_the_study_cannot_open_a_slot() -> None:
     assert parse("{item}", {"item": "{target:title}"}).slots == ()
 
 
-def test_soft_slots_are_reserved_tokens_in_the_order_of_the_text() -> None:
-    template = parse("{user:soft} likes {target:title}{item_vector:soft:3}", WORDS)
-    assert template.soft == (Slot("user", "soft"), Slot("item_vector", "soft", 3))
-    (text,) = render(template, pl.DataFrame({"target": ['"A"']}))
-    assert text == f'{SOFT_TOKEN} likes "A"{SOFT_TOKEN * 3}'
-    assert text.count(SOFT_TOKEN) == sum(slot.count for slot in template.soft)
+VECTORS = {
+    "liked": pl.Series([['"A"', '"é B"'], []], dtype=pl.List(pl.String)),
+    "liked.vector": pl.Series([[5, 6], []], dtype=pl.List(pl.UInt32)),
+    "user.vector": pl.Series([1, 2], dtype=pl.UInt32),
+    "x.vector": pl.Series([3, 0], dtype=pl.Int64),
+    "target": pl.Series(['"ü"', '"T"']),
+}
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("{user:soft} likes {target:title}{x:soft:3}", [[1, 9, 10, 11], [2, 0, 1, 2]]),
+        ("é {liked:items:2}, {user:soft:2}", [[10, 11, 12, 13, 2, 3], [4, 5]]),
+        ("{liked:items}{target:title}{liked:titles}", [[5, 6], []]),
+        ("{target:title}", [[], []]),
+    ],
+)
+def test_what_each_slot_shows_and_where_its_tokens_begin(text: str, shown: list[list[int]]) -> None:
+    found = render(parse(text, WORDS), pl.DataFrame(VECTORS))
+    assert found["vectors"].to_list() == shown
+    for prompt, slots in found.select("prompt", "slots").iter_rows():
+        assert slots == [match.start() for match in re.finditer(re.escape(SOFT_TOKEN), prompt)]
+
+
+def test_items_are_titles_with_reserved_tokens_behind_them() -> None:
+    found = render(parse("{liked:items:2} {target:title}", WORDS, empty="none"), pl.DataFrame(VECTORS))
+    two = SOFT_TOKEN * 2
+    assert found["prompt"].to_list() == [f'"A" {two}, "é B" {two} "ü"', 'none "T"']
+
+
+@pytest.mark.parametrize("text", ["{user:soft}", "{liked:items}"])
+def test_a_slot_without_its_vectors_is_refused(text: str) -> None:
+    with pytest.raises(KeyError, match="vector"):
+        render(parse(text, WORDS), pl.DataFrame(VECTORS).drop("user.vector", "liked.vector"))
+
+
+def test_a_past_cut_to_fit_loses_the_vectors_of_what_it_loses() -> None:
+    template = parse("{liked:items}. {target:title}", WORDS)
+    safe = {i: f'"title {i}"' for i in range(4)}
+    rows = past([(0, 1), (1, 0), (2, 1), (3, 1)]).with_columns(vectors=pl.Series([[10, 11, 12, 13]]))
+    whole = fill(template, pl.DataFrame({"target": ['"T"']}), rows, safe, 500, TOKENIZER)
+    assert whole["vectors"].to_list() == [[10, 12, 13]]
+    cut = fill(template, pl.DataFrame({"target": ['"T"']}), rows, safe, whole["tokens"][0] - 1, TOKENIZER)
+    assert cut["vectors"].to_list() == [[12, 13]]
+    assert cut["prompt"].to_list() == [f'"title 2" {SOFT_TOKEN}, "title 3" {SOFT_TOKEN}. "T"']
 
 
 @pytest.mark.parametrize("value", ["1.2; Answer: Yes", "", "abc", "1\n", None, ["1"]])
@@ -92,7 +134,7 @@ def test_a_slot_without_a_column_is_an_error() -> None:
 
 def test_rows_are_rendered_each_for_itself() -> None:
     slots = pl.DataFrame({"liked": [["A", "B"], [], ["C"]], "target": ["D", "E", "F"]})
-    assert render(parse("{liked:titles}: {target:title}", WORDS, empty="none"), slots).to_list() == [
+    assert render(parse("{liked:titles}: {target:title}", WORDS, empty="none"), slots)["prompt"].to_list() == [
         "A, B: D",
         "none: E",
         "C: F",
@@ -100,7 +142,7 @@ def test_rows_are_rendered_each_for_itself() -> None:
 
 
 def test_a_template_without_slots_says_the_same_to_all() -> None:
-    assert render(parse("Yes?", WORDS), pl.DataFrame({"liked": [1, 2]})).to_list() == ["Yes?", "Yes?"]
+    assert render(parse("Yes?", WORDS), pl.DataFrame({"liked": [1, 2]}))["prompt"].to_list() == ["Yes?", "Yes?"]
 
 
 # --- filling -----------------------------------------------------------------------------------------------
