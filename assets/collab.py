@@ -5,9 +5,12 @@ from pipeline.collab import (
     als,
     bpr,
     caser,
+    din,
     ease,
     gru4rec,
     item_knn,
+    labelled_lightgcn,
+    labelled_sasrec,
     lightgcn,
     markov,
     means,
@@ -22,6 +25,9 @@ from pipeline.collab import (
 mean_labels = asset(means.means, group="collaborative", kinds={"polars"})
 popular_items = asset(popularity.popularity, group="collaborative", kinds={"polars"})
 factors = asset(mf.mf, group="collaborative", kinds={"pytorch"})
+liked_graph = asset(labelled_lightgcn.labelled_lightgcn, group="collaborative", kinds={"pytorch"})
+liked_states = asset(labelled_sasrec.labelled_sasrec, group="collaborative", kinds={"pytorch"})
+interests = asset(din.din, group="collaborative", kinds={"pytorch"})
 
 next_popularity = asset(ranked_popularity.ranked_popularity, group="collaborative", kinds={"polars"})
 transitions = asset(markov.markov, group="collaborative", kinds={"scipy"})

@@ -12,9 +12,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from pipeline.collab import pairs
+from pipeline.collab import labelled, pairs
+from pipeline.collab.encoders import Encoded, vectors_of
+from pipeline.evaluate.pointwise import auc
 from pipeline.stage import Artefact, Pinned, Stage, StageFailed, run
-from tests import toy_ctr, toy_next
+from tests import toy_ctr, toy_next, toy_pairs
 from tests.toy_ctr import failed
 
 KEYS = ("row", "part", "user", "item", "label")
@@ -275,6 +277,113 @@ class ResumeContract:
         assert same_files(run(spec)[0], made)
         assert epochs[0] == killed_after - 1
         assert not checkpoint.exists()
+
+
+class EncoderContract:
+    """Facts of every collaborative model of the ctr track that gives vectors, on a planted taste.
+
+    The last user and the last item of `toy_pairs.taste` are in test only. width: numbers of a vector.
+    """
+
+    stage: ClassVar[Stage]
+    settings: ClassVar[Mapping[str, Any]]
+    width: ClassVar[int]
+
+    @staticmethod
+    def usual_user(encoded: Encoded, examples: pl.DataFrame, made: Artefact) -> Any:
+        """What a user without training rows has at the end of their vector: here the mean of the others."""
+        return encoded.user[labelled.known(examples).users].mean(0)
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def examples(cls) -> pl.DataFrame:
+        return toy_pairs.remembered(toy_pairs.taste())
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def made(cls, examples: pl.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Artefact:
+        return toy_pairs.make(cls.stage, examples, tmp_path_factory.mktemp("encoder"), **cls.settings)
+
+    def test_every_setting_is_described_and_has_a_default(self) -> None:
+        for name, field in self.stage.settings.model_fields.items():
+            assert field.description, name
+            assert not field.is_required(), name
+
+    def test_it_stands_on_the_ctr_board_and_all_checks_pass(self, made: Artefact) -> None:
+        assert (self.stage.track, self.stage.predicts, self.stage.seeded) == ("ctr", "pairs", True)
+        assert "every_example_has_vectors" in made.manifest["checks"]
+        assert failed(made) == {}
+
+    def test_each_held_out_row_is_scored_once_and_finite(self, made: Artefact, examples: pl.DataFrame) -> None:
+        pairs = made.table("pairs")
+        assert pairs.select(KEYS).equals(examples.filter(pl.col("part") != "train").select(KEYS))
+        assert pairs["score"].is_finite().all()
+        assert pairs["probability"].is_between(0, 1).all()
+
+    def test_the_planted_taste_is_found(self, made: Artefact) -> None:
+        warm = made.table("pairs").filter(pl.col("user") < 29, pl.col("item") < 23, part="test")
+        assert auc(warm["label"], warm["score"]) > 0.85
+
+    def test_every_example_and_item_has_a_finite_vector(self, made: Artefact, examples: pl.DataFrame) -> None:
+        encoded = vectors_of(made)
+        assert encoded.user_of_row.dtype == np.int64
+        assert len(encoded.user_of_row) == examples.height
+        assert encoded.user[encoded.user_of_row].shape == (examples.height, self.width)
+        assert encoded.item.shape == (24, self.width)
+        for vectors in encoded[:2]:
+            assert vectors.dtype == np.float32
+            assert np.isfinite(vectors).all()
+        assert np.unique(encoded.user_of_row).tolist() == list(range(len(encoded.user)))
+
+    def test_the_cold_have_the_mean(self, made: Artefact, examples: pl.DataFrame) -> None:
+        encoded = vectors_of(made)
+        assert encoded.item[23] == pytest.approx(encoded.item[:23].mean(0), abs=1e-6)
+        usual = self.usual_user(encoded, examples, made)
+        cold = encoded.user[encoded.user_of_row[(examples["user"] == 29).to_numpy()]]
+        assert cold[:, -len(usual) :] == pytest.approx(np.tile(usual, (4, 1)), abs=1e-6)
+
+    def test_another_seed_gives_other_vectors(
+        self, made: Artefact, examples: pl.DataFrame, tmp_path: Path
+    ) -> None:
+        other = toy_pairs.make(self.stage, examples, tmp_path, seed=2, **self.settings)
+        assert not np.array_equal(vectors_of(other).item, vectors_of(made).item)
+
+    def test_test_labels_change_nothing(self, made: Artefact, examples: pl.DataFrame, tmp_path: Path) -> None:
+        other = toy_pairs.flipped(examples, pl.col("part") == "test")
+        same = toy_pairs.make(self.stage, other, tmp_path, **self.settings)
+        assert (
+            toy_pairs.files_of(same)["vectors.safetensors"] == toy_pairs.files_of(made)["vectors.safetensors"]
+        )
+        assert same.table("pairs")["score"].equals(made.table("pairs")["score"])
+
+    def test_vectors_move_with_the_labels_of_train(
+        self, made: Artefact, examples: pl.DataFrame, tmp_path: Path
+    ) -> None:
+        other = toy_pairs.flipped(examples, (pl.col("part") == "train") & (pl.col("user") < 3))
+        moved = toy_pairs.make(self.stage, toy_pairs.remembered(other), tmp_path, **self.settings)
+        for one, then in zip(vectors_of(moved)[:2], vectors_of(made)[:2], strict=True):
+            assert one.shape != then.shape or not np.allclose(one, then, atol=1e-3)
+
+    @pytest.mark.parametrize("killed_after", [2, 5])
+    def test_a_killed_fit_goes_on_to_the_same_bits(
+        self,
+        made: Artefact,
+        examples: pl.DataFrame,
+        killed_after: int,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        spec = toy_pairs.spec_of(self.stage, toy_pairs.store_with(examples, tmp_path), **self.settings)
+        with monkeypatch.context() as patched:
+            patched.setattr(pairs.Saving, "__init__", eager(pairs.Saving))
+            patched.setattr(pairs, "advance", killing(pairs.advance, killed_after))
+            with pytest.raises(StageFailed, match="killed"):
+                run(spec)
+        epochs: list[int] = []
+        plain = pairs.descend
+        monkeypatch.setattr(pairs, "descend", lambda *given: (epochs.append(given[-1]), plain(*given))[1])
+        assert same_files(run(spec)[0], made)
+        assert epochs[0] == killed_after - 1
 
 
 def eager(saving: Any) -> Any:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from pipeline.data.histories import Histories
 from pipeline.schema import Examples
 from pipeline.stage import Draft, Source, Spec, Stage, fingerprint, run
 from pipeline.store import Artefact, Store
@@ -49,6 +50,19 @@ def taste(users: int = 30, items: int = 24, seed: int = 3) -> pl.DataFrame:
             rows.append((str(part), user, int(item), int(user % 2 == item % 2)))
     cold = [("test", users - 1, item, item % 2) for item in range(4)]
     return examples([*rows, *cold, ("test", 0, items - 1, 0)])
+
+
+def remembered(frame: pl.DataFrame) -> pl.DataFrame:
+    """The examples, each with the history of train rows that its user had before it."""
+    bare = frame.drop("history", "history_labels")
+    found = Histories(bare, frame.filter(pl.col("part") == "train"), longest=50)
+    return Examples.validate(pl.concat(found.beside(bare)), cast=True)
+
+
+def flipped(frame: pl.DataFrame, where: pl.Expr) -> pl.DataFrame:
+    """The examples with the other label where the expression says so."""
+    other = pl.when(where).then(1 - pl.col("label")).otherwise("label")
+    return frame.with_columns(label=other.cast(pl.UInt8))
 
 
 def store_with(frame: pl.DataFrame, folder: Path) -> Store:

@@ -24,6 +24,7 @@ import polars as pl
 from numpy.typing import NDArray
 from pydantic import Field
 
+from pipeline.collab.encoders import Encoded, every_example_has_vectors, write_vectors
 from pipeline.collab.fitting import Batch, Epochs, Patience, Penalties, Rate, how_to_fit, keep_best
 from pipeline.collab.labelled import (
     Floats,
@@ -136,7 +137,7 @@ def better_than_chance(draft: Draft, inputs: Mapping[str, Input], settings: MFSe
     "mf",
     settings=MFSettings,
     section="models",
-    version=1,
+    version=2,
     inputs={"split": "ctr/split"},
     tables={
         "user_vectors": UserVectors,
@@ -148,6 +149,7 @@ def better_than_chance(draft: Draft, inputs: Mapping[str, Input], settings: MFSe
     checks=(
         Check(every_pair_scored_once),
         Check(every_target_has_a_vector),
+        Check(every_example_has_vectors),
         Check(better_than_chance, blocking=False),
     ),
     seeded=True,
@@ -156,8 +158,6 @@ def better_than_chance(draft: Draft, inputs: Mapping[str, Input], settings: MFSe
 )
 def mf(split: Artefact, settings: MFSettings, out: Draft) -> None:
     """Vectors and biases of users and items, learnt from labelled pairs, and their scores."""
-    import torch
-
     examples = rows_of(split)
     parts, seen, rows = train_and_valid(examples), known(split.scan("examples")), held_out(examples)
     best = keep_best(
@@ -170,15 +170,9 @@ def mf(split: Artefact, settings: MFSettings, out: Draft) -> None:
     out.table("user_vectors", vector_table("user", best.users, seen.users))
     out.table("item_vectors", vector_table("item", best.items, seen.items))
     out.table("pairs", as_pairs(examples, "mf", score, sigmoid(score), out.seed))
-    out.tensors(
-        "mf",
-        {
-            "users": torch.from_numpy(best.users),
-            "items": torch.from_numpy(best.items),
-            "offset": torch.tensor(best.offset),
-        },
-    )
+    write_vectors(out, Encoded(best.users, best.items, examples["user"].to_numpy().astype(np.int64)))
     out.metric(
         parameters=best.users.size + best.items.size + 1,
+        offset=best.offset,
         **cold_counts(examples, seen),
     )

@@ -5,7 +5,7 @@ values, nothing stands in the way of the fused causal attention, and padding sta
 that counts can see it, so there is no mask.
 """
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
 from torch import Generator, Tensor, nn
@@ -15,8 +15,24 @@ from pipeline.collab.factors import table
 from pipeline.collab.sequences import Reader
 from pipeline.dropout import dropped
 
-if TYPE_CHECKING:
-    from pipeline.collab.sasrec import SASRecSettings
+
+class Shape(Protocol):
+    """Settings that say what the network is made of."""
+
+    @property
+    def dim(self) -> int: ...
+    @property
+    def length(self) -> int: ...
+    @property
+    def layers(self) -> int: ...
+    @property
+    def heads(self) -> int: ...
+    @property
+    def widening(self) -> int: ...
+    @property
+    def dropout(self) -> float: ...
+    @property
+    def spread(self) -> float: ...
 
 
 class Norm(nn.Module):
@@ -34,7 +50,7 @@ class Norm(nn.Module):
 class Layer(nn.Module):
     """Attention, then two linear maps; each reads normalised input and adds to it (pre-norm)."""
 
-    def __init__(self, settings: "SASRecSettings", draws: Generator) -> None:
+    def __init__(self, settings: Shape, draws: Generator) -> None:
         super().__init__()
         width, inner = settings.dim, settings.dim * settings.widening
         self.heads, self.dropout = settings.heads, settings.dropout
@@ -64,7 +80,7 @@ class Layer(nn.Module):
 class Transformer(Reader):
     """Item vector + place vector -> layers -> normalised state; the same item vectors score the next item."""
 
-    def __init__(self, n_items: int, settings: "SASRecSettings", draws: Generator) -> None:
+    def __init__(self, n_items: int, settings: Shape, draws: Generator) -> None:
         super().__init__()
         self.dropout = settings.dropout
         self.item = table(n_items, settings.dim, settings.spread, draws)

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import dataframely
 import numpy as np
@@ -12,6 +12,7 @@ import pytest
 from pydantic import ValidationError
 
 from pipeline.collab import mf as module
+from pipeline.collab.encoders import vectors_of
 from pipeline.collab.labelled import known, part_of
 from pipeline.collab.mf import (
     MFSettings,
@@ -23,6 +24,7 @@ from pipeline.collab.mf import (
 )
 from pipeline.evaluate.pointwise import auc
 from pipeline.stage import StageFailed, run
+from tests.contracts import EncoderContract
 from tests.toy_pairs import HAND, SPLIT, draft_of, examples, files_of, make, passed, spec_of, store_with, taste
 
 QUICK = {
@@ -55,17 +57,19 @@ def test_all_checks_pass(artefact) -> None:
     assert passed(artefact) == {
         "every_pair_scored_once": True,
         "every_target_has_a_vector": True,
+        "every_example_has_vectors": True,
         "better_than_chance": True,
     }
 
 
 def test_vectors_and_offset_give_the_scores(artefact) -> None:
-    held, pairs = artefact.tensors("mf"), artefact.table("pairs")
+    held, pairs = vectors_of(artefact), artefact.table("pairs")
     users, items = (
         artefact.table(f"{entity}_vectors")["vector"].list.to_array(6).to_numpy() for entity in ("user", "item")
     )
-    assert np.array_equal(users, held["users"].numpy())
-    product = (users[pairs["user"]].astype(float) * items[pairs["item"]]).sum(1) + held["offset"].item()
+    assert np.array_equal(users, held.user)
+    assert np.array_equal(items, held.item)
+    product = (users[pairs["user"]].astype(float) * items[pairs["item"]]).sum(1) + artefact.metrics["offset"]
     assert pairs["score"].to_numpy() == pytest.approx(product, abs=1e-9)
     assert pairs["probability"].to_numpy() == pytest.approx(1 / (1 + np.exp(-product)), abs=1e-12)
 
@@ -212,3 +216,15 @@ def test_on_the_real_split_it_is_well_above_the_papers_figure(shared_data: Path)
     learnt, fit = learn((train, valid), known(frame), MFSettings(), penalty=3.0, seed=1)
     assert fit.best > 0.73
     assert auc(test.label, learnt.logits(test.user, test.item)) > 0.72  # the paper's MF: .6482
+
+
+class TestEncoder(EncoderContract):
+    stage = mf
+    settings: ClassVar = QUICK | {"penalties": (1.0,)}
+    width: ClassVar = 6
+
+    def test_the_biases_are_the_last_columns_beside_ones(self, made) -> None:
+        encoded = vectors_of(made)
+        assert (encoded.user[:, 5] == 1).all()
+        assert (encoded.item[:, 4] == 1).all()
+        assert encoded.user[:, 4].std() > 0
