@@ -12,9 +12,11 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 from pydantic import Field
 
 from pipeline import methods
+from pipeline.collab.encoders import Encoded, write_vectors
 from pipeline.graph import Graph
 from pipeline.schema import Codes, Examples, Interactions, Items
 from pipeline.stage import Artefact, Settings, Stage, run, stage
@@ -108,6 +110,30 @@ def codes(split, settings: Settings, out) -> None:
     out.table("codes", pl.DataFrame(rows, schema=["entity", "id", "bits", "dotted", "trained"], orient="row"))
 
 
+def encoder(name: str) -> Stage:
+    """A stage that stands for a collaborative model: the hidden bit of every user and item, as a vector."""
+
+    def encode(split, settings: Settings, out) -> None:
+        """The hidden bit."""
+        of = split.table("examples")["user"].to_numpy().astype(np.int64)
+        rows = np.arange(len(of)) if name in ("ctr/sasrec", "ctr/din") else of
+        users = of if name in ("ctr/sasrec", "ctr/din") else np.arange(USERS)
+        held = (bit_vectors(users, 1.0), bit_vectors(np.arange(ITEMS), -1.0), rows)
+        write_vectors(out, Encoded(*held))
+
+    encode.__name__ = name.replace("/", "_")
+    facts = {"settings": Settings, "section": "models", "version": 1, "seeded": True}
+    return stage(name, inputs={"split": "ctr/split"}, **facts)(encode)
+
+
+def bit_vectors(ids: NDArray[np.int64], sign: float) -> NDArray[np.float32]:
+    """The hidden bit, a bit that says nothing, and whose it is: users 1, items -1."""
+    return np.stack([ids % 2, ids // 2 % 2, np.full(len(ids), sign)], axis=1).astype(np.float32)
+
+
+mf, ctr_lightgcn, ctr_sasrec, ctr_din = map(encoder, ("mf", "ctr/lightgcn", "ctr/sasrec", "ctr/din"))
+
+
 @stage("language_model", settings=Settings, section="models", version=1)
 def language_model(settings: Settings, out) -> None:
     """A tiny random one."""
@@ -122,7 +148,7 @@ def rankers() -> Iterator[Stage]:
             yield from (method.prompts, method.adapter, method.predictions)
 
 
-GRAPH = Graph((dataset, split, codes, language_model, *rankers()))
+GRAPH = Graph((dataset, split, codes, mf, ctr_lightgcn, ctr_sasrec, ctr_din, language_model, *rankers()))
 
 
 def study(**sections: Any) -> Study:

@@ -323,6 +323,8 @@ def prompted(split: Artefact, dataset: Artefact) -> pl.DataFrame:
         shown="history",
         items_shown=shown,
         items_dropped=0,
+        slots=pl.lit([], dtype=pl.List(pl.UInt32)),
+        vectors=pl.lit([], dtype=pl.List(pl.UInt32)),
     )
 
 

@@ -13,5 +13,7 @@ select
     tokens,
     shown,
     items_shown,
-    items_dropped
+    items_dropped,
+    slots,
+    vectors
 from raw.prompts
