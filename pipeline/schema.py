@@ -219,6 +219,20 @@ class Curve(Table):
     value = dy.Float64(description="what it was then")
 
 
+class FewShot(Table):
+    grain: ClassVar[str] = "one number of training examples, and what a part says of the model tuned on them"
+    method = dy.String(description="method that was tuned")
+    variant = dy.String(description="its variant")
+    seed = dy.Int64(description="seed of the draw of examples, and of tuning")
+    shots = dy.UInt32(description="training examples; those of fewer are among those of more")
+    part = dy.String(description="valid, which chose the step, or test")
+    rows = dy.UInt32(description="rows scored")
+    users = dy.UInt32(description="their users, which the interval draws")
+    auc = dy.Float64(description="area under the ROC curve over all rows; NaN for one class")
+    low = dy.Float64(description="lower end of its 95 % interval")
+    high = dy.Float64(description="upper end")
+
+
 class Search(Table):
     grain: ClassVar[str] = "one setting that was tried, judged on validation"
     method = dy.String(description="method or baseline the setting is for")

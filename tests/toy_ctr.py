@@ -18,6 +18,7 @@ from pydantic import Field
 from pipeline import methods
 from pipeline.collab.encoders import Encoded, write_vectors
 from pipeline.graph import Graph
+from pipeline.llm.instructions import instructions
 from pipeline.schema import Codes, Examples, Interactions, Items
 from pipeline.stage import Artefact, Settings, Stage, run, stage
 from pipeline.store import Store
@@ -146,9 +147,11 @@ def rankers() -> Iterator[Stage]:
         method = importlib.import_module(f"{methods.__name__}.{found.name}")
         if hasattr(method, "RANKER"):
             yield from (method.prompts, method.adapter, method.predictions)
+            yield from [method.few_shot] if hasattr(method, "few_shot") else []
 
 
-GRAPH = Graph((dataset, split, codes, mf, ctr_lightgcn, ctr_sasrec, ctr_din, language_model, *rankers()))
+ENCODERS = (mf, ctr_lightgcn, ctr_sasrec, ctr_din)
+GRAPH = Graph((dataset, split, codes, *ENCODERS, language_model, instructions, *rankers()))
 
 
 def study(**sections: Any) -> Study:

@@ -44,7 +44,7 @@ def tune_on(
 
 def run_tuning(
     task: "Task",
-    prompts: Artefact,
+    prompts: Artefact | None,
     language_model: Artefact,
     start: Artefact | None,
     settings: Tuning,
@@ -52,6 +52,8 @@ def run_tuning(
     plan: Plan | None = None,
 ) -> None:
     """Tune for any task, and write the adapter: low-rank weights, those of soft tokens, the curve and figures.
+
+    prompts: those that bring the vectors of soft tokens, where there are any.
 
     Low-rank weights that a plan leaves alone are read as part of the model, and copied beside what was tuned.
     """
@@ -62,12 +64,13 @@ def run_tuning(
     model, dtype = load_model(model_folder(language_model), tuning=True), choose_dtype(settings.dtype)
     wrapped = None
     if plan is None or plan.lora:
-        wrapped = tune.add_adapter(model, settings, out.seed, start.path if start else None)
+        wrapped = tune.add_adapter(model, settings, out.seed, folder_of(start))
     else:
         model = with_frozen_adapter(model, start, out)
     soft = None
     if plan is not None:
         assert isinstance(settings, SoftTuning)
+        assert prompts is not None
         soft = make_soft(prompts, model, settings, plan, out.seed)
     label = f"{out.stage.name} {out.variant} seed {out.seed}"
     tuned = tune.tune(model, task, settings, out.seed, out.checkpoints, label, soft)
@@ -88,14 +91,22 @@ def run_tuning(
     out.measure(**read_with(model, dtype))
 
 
+def folder_of(start: Artefact | None) -> Path | None:
+    """Where the low-rank weights are that tuning goes on from; None for none, as of instructions not asked
+    for."""
+    from pipeline.llm.tune import LORA_FILES
+
+    return start.path if start is not None and start.file(LORA_FILES[0]).exists() else None
+
+
 def with_frozen_adapter(model: "PreTrainedModel", start: Artefact | None, out: Draft) -> Any:
     """The model with a finished adapter's low-rank weights in its own, which all stay as they are."""
     from pipeline.llm.tune import LORA_FILES, merge_adapter
 
-    if start is not None:
-        model = merge_adapter(model, start.path)
+    if folder := folder_of(start):
+        model = merge_adapter(model, folder)
         for name in LORA_FILES:
-            shutil.copyfile(start.path / name, out.path / name)
+            shutil.copyfile(folder / name, out.path / name)
     return model.requires_grad_(False)
 
 

@@ -22,10 +22,11 @@ from pipeline.llm.adapt import ADAPTER_CHECKS, tune_on
 from pipeline.llm.answer import PREDICTION_CHECKS, score_with
 from pipeline.llm.ask import Shown, ask, model_folder, write_prompts, write_vectors
 from pipeline.llm.examples import few_shot
+from pipeline.llm.few_shot import CURVE_CHECKS, Shots, few_shot_curve
 from pipeline.llm.guards import prompt_checks
 from pipeline.llm.load import load_tokenizer
 from pipeline.llm.settings import Plan, Prompting, Scoring, Tuning
-from pipeline.schema import Curve, Pairs, Prompts
+from pipeline.schema import Curve, FewShot, Pairs, Prompts
 from pipeline.stage import Artefact, Draft, PerVariant, Pinned, Stage, stage
 from pipeline.text.prompts import Template
 
@@ -65,7 +66,7 @@ class YesNoRanker:
     inputs: Mapping[str, str | PerVariant] = field(default_factory=dict)
     prompting: type[Prompting] = Prompting
     tuning: type[Tuning] = Tuning
-    start: Pinned | None = None
+    start: str | Pinned | None = None
     from_scratch: tuple[str, ...] = ()
     untuned: tuple[str, ...] = ()
     vectors: Vectors | None = None
@@ -188,6 +189,31 @@ class YesNoRanker:
             tables={"pairs": Pairs},
             checks=PREDICTION_CHECKS,
             predicts="pairs",
+            needs="gpu",
+        )
+
+    def few_shot(self, version: int, doc: str = "AUC over numbers of training examples.") -> Stage:
+        """The stage that draws a curve over numbers of training examples; nothing where the study names
+        none."""
+
+        def few_shot(
+            prompts: Artefact,
+            language_model: Artefact,
+            settings: Any,
+            out: Draft,
+            start: Artefact | None = None,
+        ) -> None:
+            few_shot_curve(prompts, language_model, start, settings, out)
+
+        inputs = {"prompts": f"{self.method}/prompts", "language_model": "language_model"}
+        return self.declare(
+            few_shot,
+            version,
+            doc,
+            settings=Shots,
+            inputs=inputs | ({"start": self.start} if self.start else {}),
+            tables={"few_shot": FewShot},
+            checks=CURVE_CHECKS,
             needs="gpu",
         )
 

@@ -18,7 +18,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 from pipeline.evaluate.pointwise import auc
 from pipeline.llm.reader import Ids, Reader
 from pipeline.llm.settings import Loss
-from pipeline.llm.yes_no import Answers, answer_rows, decide, last_states, pad, score
+from pipeline.llm.yes_no import Answers, answer_rows, batches, decide, last_states, pad, score
 
 
 class Task(Protocol):
@@ -172,6 +172,22 @@ class Written:
     def identity(self) -> Any:
         texts = [list(map(list, one)) for one in (self.prompts, self.endings, self.other_prompts)]
         return ["written", self.chooses, texts]
+
+
+def judged_by_likelihood(
+    prompts: Sequence[Ids], endings: Sequence[Ids], batch_tokens: int
+) -> Callable[[Reader], dict[str, float]]:
+    """What judges by held-out texts: their cross-entropy a token as `loss`, and `likelihood`, its negative."""
+    held = Written(prompts, endings, lambda reader: {}, "likelihood")
+    cut = batches(held.lengths(range(len(held)), 0, 1), batch_tokens)
+
+    def judge(reader: Reader) -> dict[str, float]:
+        with torch.inference_mode():
+            loss = sum(held.loss(reader, rows, 0, 1, None).item() for rows in cut)
+        mean = loss / max(1, held.units(range(len(held)), 0, 1))
+        return {"loss": mean, "likelihood": -mean}
+
+    return judge
 
 
 def language_loss(reader: Reader, texts: Sequence[tuple[list[int], list[bool]]], draws: int | None) -> Tensor:

@@ -1,22 +1,23 @@
 """TALLRec: tune a language model to say whether a user would like an item, from titles alone.
 
-Bao et al., RecSys 2023, https://arxiv.org/abs/2305.00447; its second stage, rec-tuning. The form `titles` is
-the text-only prompt of CoLLM and BinLLM (https://arxiv.org/abs/2406.03210), which is the first of BinLLM's
-two steps.
+Bao et al., RecSys 2023, https://arxiv.org/abs/2305.00447. The form `titles` is the text-only prompt of CoLLM
+and BinLLM (https://arxiv.org/abs/2406.03210), which is the first of their two steps.
 
-    ctr/split + titles -> prompts -> adapter (LoRA on yes/no) -> predictions
+    instructions (where the study names a set) -> ctr/split + titles -> prompts -> adapter (LoRA on yes/no)
+        -> predictions, few_shot (the same for K = 16, 64, 256 ... training examples, where the study names
+        them)
 
 Variants: `titles` (liked items only), `alpaca` (the paper's own prompt, likes and dislikes). Controls:
 `zero_shot` (the untuned model), `without_history`, `shuffled_history` (every row shows the history of another
 user). Shared parts: `pipeline.text.prompts`, `pipeline.llm.ranker`.
 
-Departures from the paper: any causal language model, not LLaMA-7B in 8 bit, and no Alpaca tuning before; the
-loss and the score are the lead of the yes logit over the no logit, not the whole text's language-model loss
-(`loss: lm_all`) and the softmax over two probabilities; one set of LoRA steps with early stopping on
-validation AUC, not 200 epochs; prompts end in a real line end (`literal_newline` writes CoLLM's backslash-n);
-the remark `# noqa: E501`, which the official code sends with every prompt, is off (`noqa_remark`); an empty
-history reads `unknown` (`no_history`; CoLLM's code: `unkow`); splits are the study's, not the last 10,000
-windows.
+Departures from the paper: any causal language model, not LLaMA-7B in 8 bit; no instruction tuning before,
+unless the study names a set (`models.instructions.location`: Alpaca's is not for commercial use); the loss and
+the score are the lead of the yes logit over the no logit, not the whole text's language-model loss (`loss:
+lm_all`) and the softmax over two probabilities; one set of LoRA steps with early stopping on validation AUC,
+not 200 epochs; prompts end in a real line end (`literal_newline` writes CoLLM's backslash-n); the remark `#
+noqa: E501`, which the official code sends with every prompt, is off (`noqa_remark`); an empty history reads
+`unknown` (`no_history`; CoLLM's code: `unkow`); splits are the study's, not the last 10,000 windows.
 """
 
 from collections.abc import Mapping
@@ -84,9 +85,13 @@ RANKER = YesNoRanker(
     foreign=("shuffled_history",),
     untuned=("zero_shot",),
     prompting=TallrecPrompts,
+    start="instructions",
 )
 prompts = RANKER.prompts(
     3, "What the language model is asked about each example: titles of the user's past, and the target's."
 )
 adapter = RANKER.adapter(3, "Low-rank weights tuned to answer yes or no; untouched ones for `zero_shot`.")
 predictions = RANKER.predictions(2)
+few_shot = RANKER.few_shot(
+    1, "AUC over numbers of training examples, as in the paper's table; none by default."
+)
