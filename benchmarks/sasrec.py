@@ -77,7 +77,8 @@ def figures(queries: pl.DataFrame, lists: pl.DataFrame) -> dict[str, float]:
     ranked = lists.cast({"user": pl.UInt32, "item": pl.UInt32, "rank": pl.UInt32})
     ranked = ranked.join(targets, on=("user", "item"), how="full", coalesce=True)
     last = pl.lit(10**6, dtype=pl.UInt32)
-    rows = ranked.with_columns(pl.col("target").fill_null(False), pl.col("rank").fill_null(last))
+    listed = pl.when(pl.col("rank").is_not_null()).then(0.0)
+    rows = ranked.with_columns(pl.col("target").fill_null(False), pl.col("rank").fill_null(last), score=listed)
     return {metric: mean_of(rows, metric) for metric in METRICS}
 
 
