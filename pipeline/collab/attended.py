@@ -17,7 +17,6 @@ from pipeline.dropout import dropped
 
 TINY = 1e-8
 NEW = 0.1  # share of a batch's statistics in the running ones
-ATTENTION, HEAD = (64, 16), (200, 80)  # inner widths, as in CoLLM's code
 
 
 class Shape(Protocol):
@@ -25,6 +24,10 @@ class Shape(Protocol):
 
     @property
     def dim(self) -> int: ...
+    @property
+    def attention(self) -> tuple[int, ...]: ...
+    @property
+    def layers(self) -> tuple[int, ...]: ...
     @property
     def dropout(self) -> float: ...
     @property
@@ -59,6 +62,9 @@ class Dice(nn.Module):
     p x + (1 - p) slope x with p the sigmoid of x standardised: by the batch in learning, which moves the
     running mean and variance that standardise afterwards.
     """
+
+    mean: Tensor
+    variance: Tensor
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -109,8 +115,8 @@ class DIN(nn.Module):
         super().__init__()
         self.user = table(n_users, shape.dim, shape.spread, draws)
         self.item = table(n_items, shape.dim, shape.spread, draws)
-        self.attention = Stack((4 * shape.dim, *ATTENTION), 0.0, draws)
-        self.head = Stack((3 * shape.dim, *HEAD), shape.dropout, draws)
+        self.attention = Stack((4 * shape.dim, *shape.attention), 0.0, draws)
+        self.head = Stack((3 * shape.dim, *shape.layers), shape.dropout, draws)
 
     def tables(self) -> Tables:
         """Vectors of all users and items, as learnt."""

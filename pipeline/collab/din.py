@@ -6,19 +6,20 @@ Zhou et al., KDD 2018, arXiv 1706.06978; as CoLLM trains it (Zhang et al., TKDE 
     penalty -> the best on validation -> a vector for each example, vectors of items, scores
 
 Binary cross-entropy on the label of each row, Adam, stopped by validation AUC; Dice between the layers; the
-attention has layers of 64 and 16 over [target, item, difference, product], and its weights are not normalised.
-What a language model reads is as in CoLLM's code: of the user the concatenation above, three vectors wide; of
-the item its vector three times.
+attention's layers read [target, item, difference, product], and its weights are not normalised. What a language
+model reads is as in CoLLM's code: of the user the concatenation above, three vectors wide; of the item its
+vector three times.
 
 Cold: a user or item without training rows has the mean vector of those with some; cold items are read in no
 history; a history of nothing known gives zeros, which training rows without one teach.
 
-Departures: Dice's running statistics take a tenth of each batch, not a hundredth, as fits are short; the
-penalty is chosen on validation.
+Departures: one layer of 16 in the attention where CoLLM's code has 64 and 16, and vectors of 16 numbers where
+it has 64, as a processor has time for no more (`attention` and `dim` set theirs); Dice's running statistics
+take a tenth of each batch, not a hundredth, as fits are short; the penalty is chosen on validation.
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -53,14 +54,20 @@ ROWS = 8192  # examples scored at once
 
 
 class DINSettings(Settings):
-    dim: int = Field(32, ge=1, description="numbers a vector; what a language model reads is three wide")
+    dim: int = Field(16, ge=1, description="numbers a vector; what a language model reads is three wide")
     history: int = Field(10, ge=1, description="liked items of a history that are read, the last ones")
+    attention: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        (16,), description="widths of the attention's layers; (64, 16) in CoLLM's code"
+    )
+    layers: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        (200, 80), description="widths of the layers that read target, attended history and user"
+    )
     dropout: float = Field(0.2, ge=0, lt=1, description="share of numbers set to 0 in training, to the 1/256")
     penalties: Penalties = (3.0,)
-    lr: Rate = 1e-3
+    lr: Rate = 3e-3
     batch: Batch = None
-    epochs: Epochs = 30
-    patience: Patience = 5
+    epochs: Epochs = 20
+    patience: Patience = 3
     spread: float = Field(0.1, gt=0, description="standard deviation of the first vectors")
 
 

@@ -20,7 +20,7 @@ from pydantic import Field
 
 from pipeline.collab.encoders import Encoded, every_example_has_vectors, write_vectors
 from pipeline.collab.events import Trained
-from pipeline.collab.fitting import Batch, Epochs, Patience, Penalties, Rate, how_to_fit, keep_best
+from pipeline.collab.fitting import Epochs, Patience, Penalties, Rate, how_to_fit, keep_best
 from pipeline.collab.labelled import (
     Known,
     Labelled,
@@ -47,13 +47,13 @@ if TYPE_CHECKING:
 
 
 class LabelledLightGCNSettings(Settings):
-    dim: int = Field(64, ge=1, description="numbers a vector")
+    dim: int = Field(32, ge=1, description="numbers a vector")
     layers: int = Field(2, ge=1, description="steps over the graph")
-    penalties: Penalties = (3.0, 10.0)
+    penalties: Penalties = (1.0, 3.0)
     lr: Rate = 1e-2
-    batch: Batch = None
+    batch: int = Field(8192, ge=1, description="rows a step; each step walks the whole graph")
     epochs: Epochs = 100
-    patience: Patience = 10
+    patience: Patience = 6
     spread: float = Field(0.1, gt=0, description="standard deviation of the first vectors")
 
 

@@ -60,10 +60,10 @@ class LabelledSASRecSettings(Settings):
     widening: int = Field(1, ge=1, description="width of a layer's inner map, in dims")
     dropout: float = Field(0.2, ge=0, lt=1, description="share of numbers set to 0 in training, to the 1/256")
     penalties: Penalties = (3.0,)
-    lr: Rate = 2e-3
+    lr: Rate = 1e-3
     batch: int = Field(1024, ge=1, description="liked items read in a step, padding counted")
     epochs: Epochs = 60
-    patience: Patience = 8
+    patience: Patience = 5
     spread: float = Field(0.02, gt=0, description="standard deviation of the first vectors")
 
     @model_validator(mode="after")
