@@ -195,13 +195,17 @@ class ItemText(Table):
 class ItemEmbeddings(Table):
     grain: ClassVar[str] = "one item as the vector of its text"
     item = dy.UInt32(primary_key=True, description="dense item")
-    vector = dy.List(dy.Float32(), description="coordinates; the cosine of two vectors says how alike two texts are")
+    vector = dy.List(
+        dy.Float32(), description="coordinates; the cosine of two vectors says how alike two texts are"
+    )
 
 
 class SimilarItems(Table):
+    """In order of item and rank. A check of the stage finds a rank that stands twice, a piece at a time."""
+
     grain: ClassVar[str] = "one of an item's nearest items by their texts"
-    item = dy.UInt32(primary_key=True, description="dense item")
-    rank = dy.UInt32(primary_key=True, min=1, description="place among its neighbours, from 1, the most similar")
+    item = dy.UInt32(description="dense item")
+    rank = dy.UInt32(min=1, description="place among its neighbours, from 1, the most similar")
     neighbour = dy.UInt32(description="dense item, never the item itself")
     similarity = dy.Float32(min=-1, max=1, description="cosine of the two vectors, to six decimals")
 

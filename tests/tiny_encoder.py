@@ -3,7 +3,28 @@
 import json
 from pathlib import Path
 
-WORDS = "a man is eating meal somebody eats his dinner the spacecraft left its orbit around mars here film title .".split()
+WORDS = [
+    "a",
+    "man",
+    "is",
+    "eating",
+    "meal",
+    "somebody",
+    "eats",
+    "his",
+    "dinner",
+    "the",
+    "spacecraft",
+    "left",
+    "its",
+    "orbit",
+    "around",
+    "mars",
+    "here",
+    "film",
+    "title",
+    ".",
+]
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
 
 

@@ -1,10 +1,10 @@
-"""Items as the study's language model sees them: the vectors of semantic user behaviour retrieval (ReLLa's SUBR).
+"""Items as the study's language model sees them: the vectors that ReLLa retrieves by.
 
     item_text -> token ids -> mean of the last hidden states -> principal components -> table item_embeddings
 
-Lin et al., WWW 2024, https://arxiv.org/abs/2308.11131: mean pooling over the text, PCA to 512. One forward pass a text
-and a masked mean; the published code keeps one generated position's state instead. The states before PCA lie in a
-narrow cone (their random pairs have a cosine near 1), which taking away the mean undoes.
+Lin et al., WWW 2024, https://arxiv.org/abs/2308.11131: mean pooling over the text, PCA to 512. One forward pass
+a text and a masked mean; the published code keeps one generated position's state instead. The states before PCA
+lie in a narrow cone (their random pairs have a cosine near 1), which taking away the mean undoes.
 """
 
 from typing import TYPE_CHECKING
@@ -35,7 +35,7 @@ class LmEmbeddings(Settings):
 
 
 def safe_ids(texts: "Sequence[str]", tokenizer: "Tokenizer", longest: int) -> list[list[int]]:
-    """Token ids of texts from outside, at most `longest` each: none of them is a special one that a text brought."""
+    """Token ids of texts from outside, at most `longest` each; no text brings a special one."""
     tokenizer.enable_truncation(longest)
     return encode(tokenizer, neutralise(texts, tokenizer))
 

@@ -31,8 +31,8 @@ def prompt_checks(
 ) -> tuple[Check, ...]:
     """Blocking checks of a prompts stage.
 
-    render: makes its table again, or some rows of it; foreign: variants that show the pasts of other users; again:
-    variants that ask train rows a second time; ratings: whether prompts show any.
+    render: makes its table again, or some rows of it; foreign: variants that show the pasts of other users;
+    again: variants that ask train rows a second time; ratings: whether prompts show any.
     """
 
     def labels_change_no_prompt(draft: Draft, inputs: Mapping[str, Any], settings: Any) -> Verdict:
@@ -121,9 +121,10 @@ def ratings_check(render: Render) -> Check:
     """The guard of prompts that show ratings."""
 
     def later_ratings_change_no_prompt(draft: Draft, inputs: Mapping[str, Any], settings: Any) -> Verdict:
-        """No prompt hangs on a rating of its own moment or later, nor on a held-out one where histories are of train.
+        """No prompt hangs on a rating of its moment or later, nor on a held-out one with histories of train.
 
-        One example of each user, drawn by seed, is asked about again, with all such ratings of the user altered.
+        One example of each user, drawn by seed, is asked about again, with all such ratings of the user
+        altered.
         """
         prompts, dataset = draft.read("prompts"), inputs["dataset"]
         order = np.random.default_rng(draft.seed).permutation(prompts.height)

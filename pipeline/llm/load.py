@@ -333,7 +333,9 @@ def load_encoder(folder: Path) -> "PreTrainedModel":
 
     place: Any = "cuda" if torch.cuda.is_available() else "cpu"
     with quiet():
-        model = AutoModel.from_pretrained(folder, dtype=torch.float32, local_files_only=True, use_safetensors=True)
+        model = AutoModel.from_pretrained(
+            folder, dtype=torch.float32, local_files_only=True, use_safetensors=True
+        )
     return model.eval().to(place)
 
 

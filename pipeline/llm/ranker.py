@@ -89,7 +89,7 @@ class YesNoRanker:
         examples: pl.DataFrame,
         only: pl.Series | None = None,
     ) -> pl.DataFrame:
-        """The table `prompts` of one variant: `train_rows` of train (twice, where asked again), all of valid and test.
+        """The table `prompts` of one variant: `train_rows` of train, twice where asked again; all of the rest.
 
         only: make no more than these rows of it; what they say is the same.
         """

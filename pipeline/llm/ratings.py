@@ -2,9 +2,9 @@
 
     examples + interactions -> rating of every history item -> "4 stars" | "liked"
 
-A history tells items, not the interactions behind them, so each item is given the rating of the user's latest use
-of it before the example (of the one before, where it stands there twice). No rating of the example's own moment or
-later is ever looked at.
+A history tells items, not the interactions behind them, so each item is given the rating of the user's latest
+use of it before the example (of the one before, where it stands there twice). No rating of the example's own
+moment or later is ever looked at.
 """
 
 import polars as pl
@@ -25,7 +25,9 @@ def history_ratings(examples: pl.DataFrame, interactions: pl.DataFrame) -> pl.Se
         .sort("n", "place", "used_at", "use", descending=[False, False, True, True])
         .filter(pl.int_range(pl.len()).over("n", "place") == pl.col("later"))
     )
-    told = events.join(found.select("n", "place", "rating"), on=("n", "place"), how="left", maintain_order="left")
+    told = events.join(
+        found.select("n", "place", "rating"), on=("n", "place"), how="left", maintain_order="left"
+    )
     return as_lists(told["rating"], examples["history"].list.len())
 
 
@@ -37,13 +39,17 @@ def numbered(examples: pl.DataFrame) -> pl.DataFrame:
 
 
 def notes(labels: pl.Series, ratings: pl.Series) -> pl.Series:
-    """What stands behind each history item, lists of texts: `4 stars`, or `liked` and `disliked` without a rating.
+    """What stands behind each history item, lists of texts: `4 stars`; without a rating `liked` or `disliked`.
 
     labels, ratings: lists of equal lengths.
     """
-    events = pl.DataFrame({"label": labels.explode(empty_as_null=False), "stars": ratings.explode(empty_as_null=False)})
+    events = pl.DataFrame(
+        {"label": labels.explode(empty_as_null=False), "stars": ratings.explode(empty_as_null=False)}
+    )
     known = events["stars"].drop_nulls().unique().to_list()
-    stars = pl.col("stars").replace_strict(known, [spell(v) for v in known], default=None, return_dtype=pl.String)
+    stars = pl.col("stars").replace_strict(
+        known, [spell(v) for v in known], default=None, return_dtype=pl.String
+    )
     word = pl.when(pl.col("label") > 0).then(pl.lit("liked")).otherwise(pl.lit("disliked"))
     return as_lists(events.select(notes=pl.coalesce(stars, word))["notes"], labels.list.len())
 

@@ -2,30 +2,30 @@
 
 Lin et al., WWW 2024, https://arxiv.org/abs/2308.11131
 
-    item_text -> lm_embeddings -> the K items of each past most similar to the target -> prompts with rated histories
-              -> adapter (LoRA on a mixed set) -> predictions
+    item_text -> lm_embeddings -> the K items of each past most similar to the target
+              -> prompts with rated histories -> adapter (LoRA on a mixed set) -> predictions
 
 Semantic user behaviour retrieval (SUBR) shortens a long history to what bears on the target; retrieval-enhanced
-instruction tuning (ReiT) asks every training row twice, with the latest K items and with the retrieved K, so that 2N
-prompts are tuned on, and tests with the retrieved ones. Shared parts: `pipeline.llm.embed`, `pipeline.text.retrieval`,
-`pipeline.llm.ranker`.
+instruction tuning (ReiT) asks every training row twice, with the latest K items and with the retrieved K, so
+that 2N prompts are tuned on, and tests with the retrieved ones. Shared parts: `pipeline.llm.embed`,
+`pipeline.text.retrieval`, `pipeline.llm.ranker`.
 
-Variants: `retrieved` (mixed set, items in order of time: the paper's "sequential"), `by_similarity` (mixed set, the
-most similar next to the question: "high"), `without_mixture` (retrieved only). Controls: `recent` (the latest K
-everywhere), `random` (any K of the past in place of the retrieved), `minilm` (a small text encoder's vectors in
-place of the language model's). All have the same number of training prompts: where a set is not mixed, every
-row is asked twice alike.
+Variants: `retrieved` (mixed set, items in order of time: the paper's "sequential"), `by_similarity` (mixed set,
+the most similar next to the question: "high"), `without_mixture` (retrieved only). Controls: `recent` (the
+latest K everywhere), `random` (any K of the past in place of the retrieved), `minilm` (a small text encoder's
+vectors in place of the language model's). All have the same number of training prompts: where a set is not
+mixed, every row is asked twice alike.
 
-Departures from the paper: any causal language model, not Vicuna-13B in 8 bit; the loss and the score are the lead of the
-yes logit over the no logit (`loss: lm_answer` is the paper's); no chat wrapper and no profile line unless asked for
-(`chat`, `profile`); titles are quoted and items numbered from 1, not Python's lists; the past that is searched is as
-long as the split's `history` allows; histories shorter than 5 are kept; the best step is chosen on validation rows, not
-on the test set; vectors are means over all of a text's tokens, not one generated position's state. Without ratings
-in the source, items are shown as liked or disliked.
+Departures from the paper: any causal language model, not Vicuna-13B in 8 bit; the loss and the score are the
+lead of the yes logit over the no logit (`loss: lm_answer` is the paper's); no chat wrapper and no profile line
+unless asked for (`chat`, `profile`); titles are quoted and items numbered from 1, not Python's lists; the past
+that is searched is as long as the split's `history` allows; histories shorter than 5 are kept; the best step is
+chosen on validation rows, not on the test set; vectors are means over all of a text's tokens, not one generated
+position's state. Without ratings in the source, items are shown as liked or disliked.
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Literal
 
 import polars as pl
 from pydantic import Field
@@ -35,14 +35,11 @@ from pipeline.llm.load import load_tokenizer
 from pipeline.llm.ranker import YesNoRanker
 from pipeline.llm.ratings import history_ratings, notes
 from pipeline.llm.settings import Prompting
-from pipeline.stage import Artefact, Check, PerVariant
+from pipeline.stage import Artefact, PerVariant
 from pipeline.text.cleaning import clean, neutralise
 from pipeline.text.embeddings import as_array
 from pipeline.text.prompts import Template, parse
 from pipeline.text.retrieval import chances, highest, retrieval_check, similarities
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 QUESTION = (
     "The user has {used} the following {items} in the past and rated them:\n{rated:titles}\n"
@@ -66,11 +63,16 @@ VARIANTS = (*SUBR, "recent", "random")
 
 
 class RellaPrompts(Prompting):
-    history: int = Field(10, ge=0, description="history items shown at most: the K of top-K; the paper's is 15 to 60")
-    chat: Literal["none", "vicuna", "chatml"] = Field(
-        "none", description="wrapper of the question: vicuna is the paper's, chatml that of many newer chat models"
+    history: int = Field(
+        10, ge=0, description="history items shown at most: the K of top-K; the paper's is 15 to 60"
     )
-    profile: bool = Field(False, description="tell the user's profile first, as the paper does, where it is known")
+    chat: Literal["none", "vicuna", "chatml"] = Field(
+        "none",
+        description="wrapper of the question: vicuna is the paper's, chatml that of many newer chat models",
+    )
+    profile: bool = Field(
+        False, description="tell the user's profile first, as the paper does, where it is known"
+    )
 
 
 def template(variant: str, settings: RellaPrompts) -> Template:
@@ -165,6 +167,10 @@ RANKER = YesNoRanker(
     checks=(retrieval_check(SUBR),),
     reads_ratings=True,
 )
-prompts = RANKER.prompts(1, "What the language model is asked: rated items of the user's past that are most like the target.")
-adapter = RANKER.adapter(1, "Low-rank weights tuned on every training row asked twice, with the latest items and the retrieved.")
+prompts = RANKER.prompts(
+    1, "What the language model is asked: rated items of the user's past that are most like the target."
+)
+adapter = RANKER.adapter(
+    1, "Low-rank weights tuned on every training row asked twice, with the latest items and the retrieved."
+)
 predictions = RANKER.predictions(1)

@@ -1,6 +1,6 @@
-"""Items as a small text encoder sees them: what stands in for a language model's vectors, at a hundredth of the cost.
+"""Items as a small text encoder sees them, in place of a language model.
 
-    item_text -> token ids -> mean over tokens -> (principal components) -> table item_embeddings
+item_text -> token ids -> mean over tokens -> (principal components) -> table item_embeddings
 """
 
 from pydantic import Field

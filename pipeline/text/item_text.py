@@ -1,10 +1,10 @@
 """Items in words: one template sentence per item, which encoders and language models turn into vectors.
 
-    items (title, categories, description) + the study's word -> "Here is a movie. Its title is Heat (1995). ..."
+    items (title, categories, description) + the study's word -> "Here is a movie. Its title is Heat (1995)."
 
-The first two sentences are ReLLa's (Lin et al., WWW 2024, https://arxiv.org/abs/2308.11131); its third names the
-genre, ours all categories under one word that suits any domain. Nothing of users or time is in it, so there is no
-moment to cut at.
+The first two sentences are ReLLa's (Lin et al., WWW 2024, https://arxiv.org/abs/2308.11131); its third names
+the genre, ours all categories under one word that suits any domain. Nothing of users or time is in it, so there
+is no moment to cut at.
 """
 
 from collections.abc import Mapping
@@ -25,7 +25,9 @@ class ItemTextSettings(Settings):
     words: Words = Field(Words(), description="words of the study; `item` is used")
     title_length: int = Field(200, ge=8, description="characters of a title read at most")
     categories: int = Field(5, ge=0, description="categories named at most, the first ones")
-    description_length: int = Field(0, ge=0, description="characters of a longer description read at most; 0 for none")
+    description_length: int = Field(
+        0, ge=0, description="characters of a longer description read at most; 0 for none"
+    )
 
 
 def sentences(items: pl.DataFrame, settings: ItemTextSettings) -> pl.DataFrame:
@@ -34,7 +36,7 @@ def sentences(items: pl.DataFrame, settings: ItemTextSettings) -> pl.DataFrame:
     items: item, title, categories, text; what an item lacks is left out of its text.
     """
     columns = items.select("item", "title", "categories", "text")
-    texts = [(item, describe(*facts, settings)) for item, *facts in columns.iter_rows()]
+    texts = [(item, describe(title, named, text, settings)) for item, title, named, text in columns.iter_rows()]
     return pl.DataFrame(texts, schema={"item": pl.UInt32, "text": pl.String}, orient="row")
 
 

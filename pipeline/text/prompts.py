@@ -181,7 +181,7 @@ def by_taste(past: pl.DataFrame, titles: Mapping[int, str]) -> pl.DataFrame:
 
     past: lists `items` and `labels`, a row per prompt, and `vectors` where items are shown by vectors too,
     whose rows then stand in `history.vector`, `liked.vector` and `disliked.vector`; titles: item -> safe,
-    quoted title.
+    quoted title. Where there are `notes` too, `rated` is the whole past as `1. "Heat" (4 stars)`.
     """
     rows = past.with_row_index("n")
     events = rows.explode(past.columns, empty_as_null=False)
@@ -249,12 +249,14 @@ def nothing_rendered() -> pl.DataFrame:
 
 
 def costs(past: pl.DataFrame, titles: Mapping[int, str], tokenizer: "Tokenizer") -> dict[int, int]:
-    """What each past item costs inside a prompt, at most: its title's tokens, with a number and the longest note."""
+    """What each past item costs inside a prompt, at most: its title, with a number and the longest note."""
     found = title_costs(past["items"], titles, tokenizer)
     if "notes" not in past.columns:
         return found
     texts = past["notes"].explode(empty_as_null=False).unique().sort().to_list()
-    longest = max(lengths(tokenizer, [f"{past['items'].list.len().max()}. ({text})" for text in texts]), default=0)
+    longest = max(
+        lengths(tokenizer, [f"{past['items'].list.len().max()}. ({text})" for text in texts]), default=0
+    )
     return {item: cost + longest for item, cost in found.items()}
 
 

@@ -1,10 +1,10 @@
-"""Which items of a user's past to show beside a target: the most similar ones, or any, in an order that is asked for.
+"""Which items of a user's past to show beside a target: the most similar ones, or any, in some order.
 
     past + a number for each of its items -> the `longest` highest -> in order of time, or of the number
 
-A past is a frame of lists of equal length, a row per example and oldest first; other lists beside `items` go along.
-Pure functions over frames. A past is short, so its vectors are compared with the target's directly: the table
-`similar_items` holds the nearest of all items, few of which a user has used.
+A past is a frame of lists of equal length, a row per example and oldest first; other lists beside `items` go
+along. Pure functions over frames. A past is short, so its vectors are compared with the target's directly: the
+table `similar_items` holds the nearest of all items, few of which a user has used.
 """
 
 from collections.abc import Collection, Mapping
@@ -84,7 +84,7 @@ def retrieval_check(variants: Collection[str]) -> Check:
     """The blocking check of prompts of these variants, with the inputs `split` and `similar`."""
 
     def shows_the_most_similar(draft: Draft, inputs: Mapping[str, Any], settings: Any) -> Verdict:
-        """No past item that is left out is nearer to the target than one that is shown, and K are shown if there are.
+        """No past item that is left out is nearer to the target than one that is shown, and K are shown.
 
         Judged by the table `similar_items`, which is made another way, on prompts of which nothing was cut.
         """
@@ -94,7 +94,9 @@ def retrieval_check(variants: Collection[str]) -> Check:
         histories = inputs["split"].scan("examples").select("row", "history").collect()
         similar = inputs["similar"].scan("similar_items").select("item", "neighbour", "similarity").collect()
         found = misplaced(prompts, histories, similar, settings.history)
-        return Verdict(found.is_empty(), f"{found.height} of {prompts.height} prompts", {"prompts": prompts.height})
+        return Verdict(
+            found.is_empty(), f"{found.height} of {prompts.height} prompts", {"prompts": prompts.height}
+        )
 
     return Check(shows_the_most_similar)
 
@@ -102,7 +104,7 @@ def retrieval_check(variants: Collection[str]) -> Check:
 def misplaced(
     prompts: pl.DataFrame, histories: pl.DataFrame, similar: pl.DataFrame, longest: int
 ) -> pl.DataFrame:
-    """Prompts (row) that show fewer than `longest` of a longer past, or leave a nearer item out for one they show.
+    """Prompts (row) that show fewer than `longest` of a longer past, or leave out a nearer item.
 
     prompts: row, item, shown; histories: row, history; similar: item, neighbour, similarity. Items that are not
     among the target's neighbours are further than all that are; the target itself is nearest.
@@ -112,10 +114,18 @@ def misplaced(
     events = both.explode("history", empty_as_null=False).join(
         similar, left_on=("item", "history"), right_on=("item", "neighbour"), how="left"
     )
-    near = pl.when(pl.col("item") == pl.col("history")).then(1.0).otherwise(pl.col("similarity").fill_null(FURTHEST))
+    near = (
+        pl.when(pl.col("item") == pl.col("history"))
+        .then(1.0)
+        .otherwise(pl.col("similarity").fill_null(FURTHEST))
+    )
     is_shown = pl.col("shown").list.contains(pl.col("history"))
-    judged = events.select("row", near=near, is_shown=is_shown).group_by("row").agg(
-        left=pl.col("near").filter(~pl.col("is_shown")).max(), shown=pl.col("near").filter("is_shown").min()
+    judged = (
+        events.select("row", near=near, is_shown=is_shown)
+        .group_by("row")
+        .agg(
+            left=pl.col("near").filter(~pl.col("is_shown")).max(), shown=pl.col("near").filter("is_shown").min()
+        )
     )
     passed_over = judged.filter(pl.col("left") > pl.col("shown") + ROUNDING).select("row")
     return pl.concat([both.filter(few).select("row"), passed_over]).unique().sort("row")

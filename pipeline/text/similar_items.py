@@ -1,10 +1,11 @@
 """Similar items: every item's nearest others by the vectors of their texts, exact, in batches.
 
-    item_embeddings -> unit rows -> faiss, inner products of a batch with all -> first k without itself -> similar_items
+    item_embeddings -> unit rows -> faiss, a batch against all -> first k without itself -> similar_items
 
-The index holds the vectors once and a batch's neighbours leave as soon as they are found, so memory is that of the
-vectors. This is ReLLa's table (Lin et al., WWW 2024) as something to look at, to judge retrieval by, and to build
-on; a method that looks among a user's few past items compares their vectors itself (`pipeline.text.retrieval`).
+The index holds the vectors once and a batch's neighbours leave as soon as they are found, so memory is that of
+the vectors. This is ReLLa's table (Lin et al., WWW 2024) as something to look at, to judge retrieval by, and to
+build on; a method that looks among a user's few past items compares their vectors itself
+(`pipeline.text.retrieval`).
 """
 
 from collections.abc import Iterator, Mapping
@@ -32,12 +33,12 @@ class SimilarItemsSettings(Settings):
 def nearest(items: pl.Series, vectors: Floats, k: int, at_once: int = AT_ONCE) -> Iterator[pl.DataFrame]:
     """The k most similar others of every item by cosine, a batch of items at a time, as `similar_items`.
 
-    items: dense items (n,); vectors: their rows (n, d). Equal similarities stand in order of item (of more than SPARE that
-    are equal at the end of a list, some).
+    items: dense items (n,); vectors: their rows (n, d). Equal similarities stand in order of item (of more than
+    SPARE that are equal at the end of a list, some).
     """
     import faiss
 
-    rows, numbers = unit(vectors).astype(np.float32), items.to_numpy()
+    rows, numbers = unit(vectors), items.to_numpy()
     k = min(k, len(rows) - 1)
     index = faiss.IndexFlatIP(rows.shape[1])
     index.add(rows)  # type: ignore[call-arg]
@@ -50,7 +51,7 @@ def nearest(items: pl.Series, vectors: Floats, k: int, at_once: int = AT_ONCE) -
 
 
 def ranked(numbers: Any, own: Any, similarity: Floats, place: Any, k: int) -> pl.DataFrame:
-    """The table's rows of some items: of what was found (n, found), the first k by (similarity, item), not itself."""
+    """The rows of some items: of what was found (n, found), the first k by (similarity, item), not itself."""
     told = np.where(place == own[:, None], OWN, similarity.round(DIGITS).clip(-1, 1))
     order = np.lexsort((place, -told), axis=1)[:, :k]
     return pl.DataFrame(
@@ -63,29 +64,37 @@ def ranked(numbers: Any, own: Any, similarity: Floats, place: Any, k: int) -> pl
     )
 
 
-def none_is_its_own_neighbour(draft: Draft, inputs: Mapping[str, Any], settings: SimilarItemsSettings) -> Verdict:
+def none_is_its_own_neighbour(
+    draft: Draft, inputs: Mapping[str, Any], settings: SimilarItemsSettings
+) -> Verdict:
     """No item is its own neighbour, and none is another's twice."""
-    rows = draft.scan("similar_items").select("item", "neighbour").collect()
-    own = rows.filter(pl.col("item") == pl.col("neighbour")).height
-    twice = rows.height - rows.n_unique()
+    table = draft.scan("similar_items")
+    own = table.filter(pl.col("item") == pl.col("neighbour")).select(pl.len()).collect().item()
+    twice = table.group_by("item").agg(pl.len() - pl.col("neighbour").n_unique()).select("len").sum()
+    twice = twice.collect().item()
     words = f"{own} items are their own neighbours, {twice} neighbours stand twice"
     return Verdict(not own and not twice, words, {"own": own, "twice": twice})
 
 
-def similarities_fall_from_one(draft: Draft, inputs: Mapping[str, Any], settings: SimilarItemsSettings) -> Verdict:
+def similarities_fall_from_one(
+    draft: Draft, inputs: Mapping[str, Any], settings: SimilarItemsSettings
+) -> Verdict:
     """Every similarity is within [-1, 1], and none is above the one of the rank before."""
-    rows = draft.scan("similar_items").select("item", "rank", "similarity").collect()
-    outside = rows.filter(~pl.col("similarity").is_between(-1, 1)).height
-    rising = rows.filter(pl.col("similarity").diff().over("item", order_by="rank") > 0).height
-    return Verdict(not outside and not rising, f"{outside} outside, {rising} rising", {"outside": outside})
+    rising = (pl.col("similarity").sort_by("rank").diff() > 0).sum()
+    outside = (~pl.col("similarity").is_between(-1, 1)).sum()
+    found = draft.scan("similar_items").group_by("item").agg(rising=rising, outside=outside)
+    rises, out = found.select("rising", "outside").sum().collect().row(0)
+    return Verdict(not rises and not out, f"{out} outside, {rises} rising", {"outside": out, "rising": rises})
 
 
 def as_many_as_asked(draft: Draft, inputs: Mapping[str, Any], settings: SimilarItemsSettings) -> Verdict:
-    """Every item has `k` neighbours, or all others where there are fewer."""
+    """Every item has `k` neighbours, ranked from 1 on, or all others where there are fewer."""
     items = inputs["vectors"].scan("item_embeddings").select("item").collect()
     k = min(settings.k, items.height - 1)
-    found = draft.scan("similar_items").group_by("item").agg(pl.len()).collect()
-    right = found.filter(pl.col("len") == k).join(items, on="item", how="semi").height
+    rank = pl.col("rank")
+    whole = (pl.len() == k) & (rank.n_unique() == k) & (rank.max() == k)
+    found = draft.scan("similar_items").group_by("item").agg(whole=whole).collect()
+    right = found.filter("whole").join(items, on="item", how="semi").height
     short = items.height - right if k else found.height
     return Verdict(not short, f"{short} of {items.height} items have not {k} neighbours", {"short": short})
 
@@ -124,5 +133,9 @@ def similar_items(vectors: str, name: str, doc: str) -> Stage:
     )(found)
 
 
-lm = similar_items("lm_embeddings", "lm", "Every item's nearest others, as the language model sees their texts.")
-text = similar_items("text_embeddings", "text", "Every item's nearest others, as the text encoder sees their texts.")
+lm = similar_items(
+    "lm_embeddings", "lm", "Every item's nearest others, as the language model sees their texts."
+)
+text = similar_items(
+    "text_embeddings", "text", "Every item's nearest others, as the text encoder sees their texts."
+)

@@ -1,4 +1,4 @@
-"""Reading texts with an encoder, whose tokens see each other both ways: states at the places that are asked for.
+"""Reading texts with an encoder, whose tokens see each other both ways: states at given places.
 
 It stands where `pipeline.llm.reader` stands for language models, so both are pooled by the same code.
 """

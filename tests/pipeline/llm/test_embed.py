@@ -89,9 +89,14 @@ def test_neighbours_are_found_in_the_stages_vectors(tmp_path: Path) -> None:
     made = toy_ctr.make(tmp_path, ("similar_items/lm",), data={"dataset": {"telling": True}}, methods=READS)
     artefact = made["similar_items/lm"]["default"]
     assert toy_ctr.failed(artefact) == {}
-    table, rows = artefact.table("similar_items"), unit(as_array(made["lm_embeddings"]["default"].table("item_embeddings")))
+    table, rows = (
+        artefact.table("similar_items"),
+        unit(as_array(made["lm_embeddings"]["default"].table("item_embeddings"))),
+    )
     assert table.height == 30 * 29
     nearest = table.filter(rank=1)
     cosines = rows @ rows.T - 2 * np.eye(30)
     assert nearest["similarity"].to_numpy() == pytest.approx(cosines.max(1), abs=1e-5)
-    assert artefact.metrics["mean_nearest"] == pytest.approx(float(nearest.select(pl.col("similarity").mean()).item()))
+    assert artefact.metrics["mean_nearest"] == pytest.approx(
+        float(nearest.select(pl.col("similarity").mean()).item())
+    )

@@ -201,8 +201,12 @@ def rated_past(asked: pl.DataFrame, inputs, settings, variant: str, seed: int) -
 def own_rating(asked: pl.DataFrame, inputs, settings, variant: str, seed: int) -> Shown:
     """A method that tells the rating that is asked about, as that of the item before."""
     shown = rated_past(asked, inputs, settings, variant, seed)
-    own = asked.join(inputs["dataset"].table("interactions"), on="row", how="left", maintain_order="left")["rating"]
-    told = pl.Series([[f"{rating:g} stars"] * n for rating, n in zip(own, shown.past["items"].list.len(), strict=True)])
+    own = asked.join(inputs["dataset"].table("interactions"), on="row", how="left", maintain_order="left")[
+        "rating"
+    ]
+    told = pl.Series(
+        [[f"{rating:g} stars"] * n for rating, n in zip(own, shown.past["items"].list.len(), strict=True)]
+    )
     return Shown(shown.past.with_columns(notes=told.cast(pl.List(pl.String))))
 
 
@@ -239,7 +243,9 @@ def used_again(world: World) -> Artefact:
     """The dataset, where everybody uses everything a second time at the end and rates it otherwise."""
     dataset = world.inputs["dataset"]
     first = dataset.table("interactions")
-    again = first.with_columns(at=pl.col("at") + 10_000, row=pl.col("row") + first.height, rating=pl.lit(3.0, pl.Float32))
+    again = first.with_columns(
+        at=pl.col("at") + 10_000, row=pl.col("row") + first.height, rating=pl.lit(3.0, pl.Float32)
+    )
     return guards.Changed(dataset.path, dataset.manifest, {"interactions": pl.concat([first, again])})
 
 

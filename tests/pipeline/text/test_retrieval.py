@@ -65,14 +65,18 @@ def test_chance_hangs_on_seed_row_and_place_only() -> None:
     alone = chances(past([6, 6, 6]), pl.Series([8], dtype=pl.UInt32), seed=1)
     assert both[2:].tolist() == alone.tolist()
     assert len(set(both.tolist())) == 5
-    assert both.tolist() != chances(past([1, 2], [3, 4, 5]), pl.Series([7, 8], dtype=pl.UInt32), seed=2).tolist()
+    assert (
+        both.tolist() != chances(past([1, 2], [3, 4, 5]), pl.Series([7, 8], dtype=pl.UInt32), seed=2).tolist()
+    )
 
 
 SIMILAR = pl.DataFrame(
     {"item": [0] * 3, "neighbour": [1, 2, 3], "similarity": [0.9, 0.8, 0.7]},
     schema={"item": pl.UInt32, "neighbour": pl.UInt32, "similarity": pl.Float32},
 )
-HISTORIES = pl.DataFrame({"row": [4], "history": [[9, 3, 2, 1, 8]]}, schema={"row": pl.UInt32, "history": LISTS["items"]})
+HISTORIES = pl.DataFrame(
+    {"row": [4], "history": [[9, 3, 2, 1, 8]]}, schema={"row": pl.UInt32, "history": LISTS["items"]}
+)
 
 
 def prompts(shown: list[int], item: int = 0, form: int = 1, dropped: int = 0) -> pl.DataFrame:
@@ -115,6 +119,10 @@ def test_the_target_itself_is_the_nearest() -> None:
 
 def test_controls_second_forms_and_cut_prompts_are_not_judged() -> None:
     wrong = prompts([9, 8])
-    for table, variant in ((wrong, "recent"), (prompts([9, 8], form=2), "retrieved"), (prompts([9], dropped=1), "retrieved")):
+    for table, variant in (
+        (wrong, "recent"),
+        (prompts([9, 8], form=2), "retrieved"),
+        (prompts([9], dropped=1), "retrieved"),
+    ):
         assert judge(SimpleNamespace(read=lambda name, table=table: table, variant=variant), 2).passed
     assert not judge(SimpleNamespace(read=lambda name: wrong, variant="retrieved"), 2).passed
