@@ -413,7 +413,7 @@ def binllm_predictions(adapter: Artefact, split: Artefact, settings: Tuning, out
 
 
 @stage(
-    "similar_items/lm",
+    "similar_items",
     settings=Empty,
     section="data",
     version=1,
