@@ -186,6 +186,30 @@ class ItemVectors(Table):
     trained = dy.Bool(description="false where the mean vector stands in")
 
 
+class ItemText(Table):
+    grain: ClassVar[str] = "one item in a sentence or two, as text encoders and language models read it"
+    item = dy.UInt32(primary_key=True, description="dense item")
+    text = dy.String(description="the study's word, the title, categories and description, one line")
+
+
+class ItemEmbeddings(Table):
+    grain: ClassVar[str] = "one item as the vector of its text"
+    item = dy.UInt32(primary_key=True, description="dense item")
+    vector = dy.List(
+        dy.Float32(), description="coordinates; the cosine of two vectors says how alike two texts are"
+    )
+
+
+class SimilarItems(Table):
+    """In order of item and rank. A check of the stage finds a rank that stands twice, a piece at a time."""
+
+    grain: ClassVar[str] = "one of an item's nearest items by their texts"
+    item = dy.UInt32(description="dense item")
+    rank = dy.UInt32(min=1, description="place among its neighbours, from 1, the most similar")
+    neighbour = dy.UInt32(description="dense item, never the item itself")
+    similarity = dy.Float32(min=-1, max=1, description="cosine of the two vectors, to six decimals")
+
+
 class Codes(Table):
     grain: ClassVar[str] = "one user's or item's binary code"
     entity = dy.String(description="user or item")
@@ -196,12 +220,13 @@ class Codes(Table):
 
 
 class Prompts(Table):
-    grain: ClassVar[str] = "one prompt: what a language model reads of one example"
+    grain: ClassVar[str] = "one prompt: what a language model reads of one example, in one form of the question"
     row = dy.UInt32(description="row of the example")
     part = dy.String(description="train, valid or test")
     user = dy.UInt32(description="dense user")
     item = dy.UInt32(description="dense item")
     label = dy.UInt8(description="1 liked, 0 not; never part of the prompt")
+    form = dy.UInt8(description="1; 2 where a train row is asked a second time, in another form")
     prompt = dy.String(description="the text, up to and without the answer")
     tokens = dy.UInt32(description="length in tokens of the study's language model")
     shown = dy.List(dy.UInt32(), description="the history items that it shows, oldest first")

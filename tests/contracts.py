@@ -4,7 +4,7 @@
 small study with all the method's variants, and `examples`, the split's table. `YesNoContract` brings them.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -61,15 +61,20 @@ class MethodContract:
 
 
 class PromptContract:
-    """Facts of every table `prompts`."""
+    """Facts of every table `prompts`. `asked_again`: variants that ask every train row a second time."""
+
+    asked_again: ClassVar[Collection[str]] = ()
 
     def test_one_prompt_per_example_in_the_same_order(
         self, prompted: Mapping[str, Artefact], examples: pl.DataFrame
     ) -> None:
-        for artefact in prompted.values():
-            table = artefact.table("prompts")
+        for variant, artefact in prompted.items():
+            table = artefact.table("prompts").filter(form=1)
             asked = examples.filter(pl.col("row").is_in(table["row"].implode()))
             assert table.select(KEYS).equals(asked.select(KEYS))
+            again = artefact.table("prompts").filter(pl.col("form") != 1)
+            train = asked.filter(pl.col("part") == "train", variant in self.asked_again)
+            assert again.select(KEYS).equals(train.select(KEYS))
             whole = asked.filter(pl.col("part") != "train").height
             assert whole == examples.filter(pl.col("part") != "train").height
 

@@ -18,11 +18,15 @@ from pydantic import Field
 from pipeline import methods
 from pipeline.collab.encoders import Encoded, write_vectors
 from pipeline.graph import Graph
+from pipeline.llm.embed import lm_embeddings
 from pipeline.llm.instructions import instructions
-from pipeline.schema import Codes, Examples, Interactions, Items
+from pipeline.schema import Codes, Examples, Interactions, ItemEmbeddings, Items
 from pipeline.stage import Artefact, Settings, Stage, run, stage
 from pipeline.store import Store
 from pipeline.study import Study
+from pipeline.text import similar_items
+from pipeline.text.embeddings import write_embeddings
+from pipeline.text.item_text import item_text
 from tests import tiny_lm
 
 USERS, ITEMS, PER_USER = 24, 30, 20
@@ -141,6 +145,23 @@ def language_model(settings: Settings, out) -> None:
     tiny_lm.save(out.path / "model")
 
 
+@stage(
+    "text_embeddings",
+    settings=Settings,
+    section="models",
+    version=1,
+    inputs={"item_text": "item_text"},
+    tables={"item_embeddings": ItemEmbeddings},
+)
+def text_vectors(item_text, settings: Settings, out) -> None:
+    """Random ones."""
+    vectors = np.random.default_rng(5).normal(size=(ITEMS, 6)).astype(np.float32)
+    write_embeddings(out, item_text.table("item_text")["item"], vectors)
+
+
+TEXTS = (item_text, lm_embeddings, text_vectors, similar_items.lm, similar_items.text)
+
+
 def rankers() -> Iterator[Stage]:
     """The stages of every method that asks for yes or no."""
     for found in pkgutil.iter_modules(methods.__path__):
@@ -151,7 +172,7 @@ def rankers() -> Iterator[Stage]:
 
 
 ENCODERS = (mf, ctr_lightgcn, ctr_sasrec, ctr_din)
-GRAPH = Graph((dataset, split, codes, *ENCODERS, language_model, instructions, *rankers()))
+GRAPH = Graph((dataset, split, codes, *ENCODERS, language_model, instructions, *TEXTS, *rankers()))
 
 
 def study(**sections: Any) -> Study:

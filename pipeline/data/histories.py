@@ -62,3 +62,10 @@ def gather(
         "history_labels": pa.LargeListArray.from_arrays(offsets, labels[place]),
     }
     return pl.DataFrame(pa.table(lists))
+
+
+def as_lists(values: pl.Series, lengths: pl.Series) -> pl.Series:
+    """Values of all rows, one row after another, as one list per row of these lengths."""
+    offsets = np.concatenate([[0], np.cumsum(lengths.to_numpy())]).astype(np.int64)
+    lists = pa.LargeListArray.from_arrays(offsets, values.to_arrow(compat_level=pl.CompatLevel.oldest()))
+    return pl.Series(values.name, lists, dtype=pl.List(values.dtype))

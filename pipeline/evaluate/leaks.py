@@ -56,8 +56,9 @@ def moved_by_labels(
     turned = examples.with_columns(opposite(pl.col("label")))
     if interactions is not None:
         turned = with_held_out_turned(turned, interactions)
-    again = make(turned).select("row", flipped="prompt", others="vectors")
-    both = prompts.select("row", "prompt", "vectors").join(again, on="row", how="full", coalesce=True)
+    again = make(turned).select("row", "form", flipped="prompt", others="vectors")
+    mine = prompts.select("row", "form", "prompt", "vectors")
+    both = mine.join(again, on=("row", "form"), how="full", coalesce=True)
     moved = pl.col("prompt").ne_missing(pl.col("flipped")) | pl.col("vectors").ne_missing(pl.col("others"))
     return both.filter(moved).select("row", "prompt", "flipped")
 
@@ -87,3 +88,21 @@ def with_held_out_turned(examples: pl.DataFrame, interactions: pl.DataFrame) -> 
     return joined.with_columns(pl.col("history_labels").fill_null(pl.lit([], dtype=pl.List(pl.UInt8)))).select(
         examples.columns
     )
+
+
+def with_later_ratings_altered(
+    interactions: pl.DataFrame, chosen: pl.DataFrame, examples: pl.DataFrame, held_out_too: bool
+) -> pl.DataFrame:
+    """Interactions with another rating wherever a user gave one at or after the moment of their chosen example.
+
+    interactions: row, user, at, rating; chosen: row and user, one row a user; examples: row, part, at.
+    held_out_too: also every rating of an interaction that is not one of train.
+    """
+    moments = chosen.select("row", "user").join(examples.select("row", "at"), on="row", how="left")
+    cut = interactions.join(moments.select("user", cut="at"), on="user", how="left", maintain_order="left")
+    train = examples.filter(part="train")["row"]
+    hidden = pl.col("at") >= pl.col("cut")
+    if held_out_too:
+        hidden = hidden.fill_null(False) | ~pl.col("row").is_in(train.implode())
+    other = pl.col("rating") + pl.col("rating").max() - pl.col("rating").min() + 1
+    return cut.with_columns(rating=pl.when(hidden).then(other).otherwise("rating")).drop("cut")

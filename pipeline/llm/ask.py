@@ -63,6 +63,7 @@ def ask(
     found = fill(template, slots, shown.past, safe, settings.max_tokens, tokenizer)
     made = pl.concat([examples.select("row", "part", "user", "item", "label"), found], how="horizontal")
     counted = made.with_columns(
+        form=pl.lit(1, dtype=pl.UInt8),
         items_shown=pl.col("shown").list.len(),
         items_dropped=shown.past["items"].list.len() - pl.col("shown").list.len(),
     )

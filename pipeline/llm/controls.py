@@ -20,7 +20,8 @@ Slots = Mapping[str, Sequence[str] | pl.Series]  # slot -> one text a row
 def shares_changed(prompts: pl.DataFrame, plain: pl.DataFrame) -> dict[str, float]:
     """Share of prompts whose words or vectors differ from the plain ones' of the same rows: of all, and of each
     part with rows."""
-    both = prompts.join(plain.select("row", plain="prompt", own="vectors"), on="row", how="left")
+    own = plain.select("row", "form", plain="prompt", own="vectors")
+    both = prompts.join(own, on=("row", "form"), how="left")
     other = pl.col("prompt").ne_missing(pl.col("plain")) | pl.col("vectors").ne_missing(pl.col("own"))
     changed = both.select("part", changed=other.cast(pl.Float64))
     by_part = dict(changed.group_by("part").mean().iter_rows())

@@ -4,15 +4,17 @@ Each takes the draft, its inputs and settings, and says what it found.
 """
 
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import polars as pl
 
 from pipeline.evaluate import leaks
 from pipeline.llm.ask import model_folder
 from pipeline.llm.examples import draw, few_shot
 from pipeline.llm.load import encode, load_tokenizer
-from pipeline.stage import Check, Draft, Verdict
+from pipeline.stage import Artefact, Check, Draft, Verdict
 from pipeline.text.cleaning import reserved_id, special_ids
 
 if TYPE_CHECKING:
@@ -24,10 +26,13 @@ RENDERED_AGAIN = (
 )
 
 
-def prompt_checks(render: Render, foreign: Collection[str]) -> tuple[Check, ...]:
+def prompt_checks(
+    render: Render, foreign: Collection[str], again: Collection[str] = (), ratings: bool = False
+) -> tuple[Check, ...]:
     """Blocking checks of a prompts stage.
 
-    render: makes its table again, or some rows of it; foreign: variants that show the pasts of other users.
+    render: makes its table again, or some rows of it; foreign: variants that show the pasts of other users;
+    again: variants that ask train rows a second time; ratings: whether prompts show any.
     """
 
     def labels_change_no_prompt(draft: Draft, inputs: Mapping[str, Any], settings: Any) -> Verdict:
@@ -37,7 +42,8 @@ def prompt_checks(render: Render, foreign: Collection[str]) -> tuple[Check, ...]
         gathered, only the text is made for fewer rows.
         """
         prompts = draft.read("prompts")
-        some = draw(prompts, RENDERED_AGAIN, draft.seed)
+        drawn = draw(prompts.filter(form=1), RENDERED_AGAIN, draft.seed)
+        some = prompts.filter(pl.col("row").is_in(drawn["row"].implode()))
         only = some["row"] if some.height < prompts.height else None
         train_only = inputs["split"].settings.get("history_from") == "train"
         moved = leaks.moved_by_labels(
@@ -66,12 +72,16 @@ def prompt_checks(render: Render, foreign: Collection[str]) -> tuple[Check, ...]
         return Verdict(over == 0, f"{over} prompts over {settings.max_tokens} tokens", {"over": over})
 
     def one_prompt_per_example(draft: Draft, inputs: Mapping[str, Any], settings: Any) -> Verdict:
-        """Every example that is asked about has one prompt, with its own user, item and label."""
+        """Every example that is asked about has one prompt, with its own user, item and label.
+
+        Two where a train row is asked in two forms.
+        """
         keys = ("row", "part", "user", "item", "label")
         examples = inputs["split"].scan("examples").select(keys).collect()
-        wanted = few_shot(examples, settings.train_rows, draft.seed)
-        same = wanted.equals(draft.read("prompts").select(keys))
-        return Verdict(same, f"{wanted.height} examples", {"examples": wanted.height})
+        asked = few_shot(examples, settings.train_rows, draft.seed)
+        wanted = in_forms(asked, 2 if draft.variant in again else 1)
+        same = wanted.equals(draft.read("prompts").select(wanted.columns))
+        return Verdict(same, f"{asked.height} examples", {"examples": asked.height})
 
     def nothing_smuggled_in(draft: Draft, inputs: Mapping[str, Any], settings: Any) -> Verdict:
         """No title brings a special token or a line: all prompts have the same number of both."""
@@ -95,7 +105,53 @@ def prompt_checks(render: Render, foreign: Collection[str]) -> tuple[Check, ...]
         nothing_smuggled_in,
         every_slot_has_its_vector,
     )
-    return tuple(Check(check) for check in checks)
+    own = (ratings_check(render),) if ratings else ()
+    return (*(Check(check) for check in checks), *own)
+
+
+def in_forms(asked: pl.DataFrame, forms: int) -> pl.DataFrame:
+    """The examples with `form`: train rows once in each form, the others in the first."""
+    first = asked.with_columns(form=pl.lit(1, dtype=pl.UInt8))
+    train = first.filter(part="train")
+    more = [train.with_columns(form=pl.lit(form, dtype=pl.UInt8)) for form in range(2, forms + 1)]
+    return pl.concat([first, *more]).sort("row", "form")
+
+
+def ratings_check(render: Render) -> Check:
+    """The guard of prompts that show ratings."""
+
+    def later_ratings_change_no_prompt(draft: Draft, inputs: Mapping[str, Any], settings: Any) -> Verdict:
+        """No prompt hangs on a rating of its moment or later, nor on a held-out one with histories of train.
+
+        One example of each user, drawn by seed, is asked about again, with all such ratings of the user
+        altered.
+        """
+        prompts, dataset = draft.read("prompts"), inputs["dataset"]
+        order = np.random.default_rng(draft.seed).permutation(prompts.height)
+        chosen = prompts[order].unique("user", keep="first", maintain_order=True).head(RENDERED_AGAIN)
+        examples = inputs["split"].table("examples")
+        train_only = inputs["split"].settings.get("history_from") == "train"
+        altered = leaks.with_later_ratings_altered(
+            dataset.table("interactions"), chosen, examples, held_out_too=train_only
+        )
+        other = {**inputs, "dataset": Changed(dataset.path, dataset.manifest, {"interactions": altered})}
+        found = render(other, settings, draft.variant, draft.seed, examples, chosen["row"])
+        both = prompts.join(found, on=("row", "form"), how="inner", suffix="_again")
+        moved = both.filter(pl.col("prompt") != pl.col("prompt_again")).height
+        facts = {"changed": moved, "rendered again": both.height}
+        return Verdict(not moved, f"{moved} of {both.height} prompts change, of one row a user", facts)
+
+    return Check(later_ratings_change_no_prompt)
+
+
+@dataclass(frozen=True)
+class Changed(Artefact):
+    """An artefact some of whose tables read otherwise, to see what hangs on them."""
+
+    tables: Mapping[str, pl.DataFrame]
+
+    def table(self, name: str) -> pl.DataFrame:
+        return self.tables[name] if name in self.tables else super().table(name)
 
 
 def verdict_on_past(

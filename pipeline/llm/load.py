@@ -74,9 +74,14 @@ class LanguageModel(Settings):
 
 def outside(settings: LanguageModel, root: Path) -> Mapping[str, Any]:
     """Hashes of a local folder's or file's content: they belong to the artefact's identity."""
-    if scheme(settings.location)[0]:
+    return content(settings.location, root)
+
+
+def content(location: str, root: Path) -> Mapping[str, Any]:
+    """Hashes of a local model's files by name; nothing for what comes from elsewhere, pinned."""
+    if scheme(location)[0]:
         return {}
-    path = find_local(settings.location, root)
+    path = find_local(location, root)
     files = [path] if path.is_file() else layout(path)
     found = hashes(files, cache(root))
     return {file.name: found[file] for file in files}
@@ -317,6 +322,19 @@ def load_model(folder: Path, tuning: bool = False) -> "PreTrainedModel":
             local_files_only=True,
             use_safetensors=True,
             attn_implementation=attention,
+        )
+    return model.eval().to(place)
+
+
+def load_encoder(folder: Path) -> "PreTrainedModel":
+    """A text encoder (BERT and its kin) in float32, on the accelerator where there is one."""
+    import torch
+    from transformers import AutoModel
+
+    place: Any = "cuda" if torch.cuda.is_available() else "cpu"
+    with quiet():
+        model = AutoModel.from_pretrained(
+            folder, dtype=torch.float32, local_files_only=True, use_safetensors=True
         )
     return model.eval().to(place)
 

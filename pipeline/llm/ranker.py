@@ -27,7 +27,7 @@ from pipeline.llm.guards import prompt_checks
 from pipeline.llm.load import load_tokenizer
 from pipeline.llm.settings import Plan, Prompting, Scoring, Tuning
 from pipeline.schema import Curve, FewShot, Pairs, Prompts
-from pipeline.stage import Artefact, Draft, PerVariant, Pinned, Stage, stage
+from pipeline.stage import Artefact, Check, Draft, PerVariant, Pinned, Stage, stage
 from pipeline.text.prompts import Template
 
 if TYPE_CHECKING:
@@ -53,6 +53,8 @@ class YesNoRanker:
     variants that begin with fresh weights. untuned: variants that take no step. vectors: (inputs, settings,
     variant, seed) -> (n, d) numbers that soft tokens show, rows named by `shown`; None
         for a variant without any. plan: what is tuned in a variant that has some.
+    asked_again: variant -> the variant as which its train rows are asked a second time, on a mixed set.
+    reads_ratings: whether prompts show ratings, which are then guarded; checks: of prompts, besides the guards.
     """
 
     module: str
@@ -71,6 +73,9 @@ class YesNoRanker:
     untuned: tuple[str, ...] = ()
     vectors: Vectors | None = None
     plan: Callable[[str], Plan | None] = lambda variant: None
+    asked_again: Mapping[str, str] = field(default_factory=dict)
+    reads_ratings: bool = False
+    checks: tuple[Check, ...] = ()
 
     @property
     def method(self) -> str:
@@ -85,11 +90,28 @@ class YesNoRanker:
         examples: pl.DataFrame,
         only: pl.Series | None = None,
     ) -> pl.DataFrame:
-        """The table `prompts` of one variant: `train_rows` of train, all of valid and test.
+        """The table `prompts` of one variant: `train_rows` of train, twice where asked again; all of the rest.
 
         only: make no more than these rows of it; what they say is the same.
         """
         asked = few_shot(examples, settings.train_rows, seed)
+        table = self.in_form(variant, inputs, settings, seed, asked, only)
+        if variant not in self.asked_again:
+            return table
+        train = asked.filter(part="train")
+        again = self.in_form(self.asked_again[variant], inputs, settings, seed, train, only)
+        return pl.concat([table, again.with_columns(form=pl.lit(2, dtype=pl.UInt8))]).sort("row", "form")
+
+    def in_form(
+        self,
+        variant: str,
+        inputs: Mapping[str, Any],
+        settings: Any,
+        seed: int,
+        asked: pl.DataFrame,
+        only: pl.Series | None,
+    ) -> pl.DataFrame:
+        """Prompts of these examples as one variant asks about them."""
         shown = self.shown(asked, inputs, settings, variant, seed)
         if only is not None:
             places = np.flatnonzero(asked["row"].is_in(only.implode())).tolist()
@@ -122,9 +144,12 @@ class YesNoRanker:
                 **self.inputs,
             },
             tables={"prompts": Prompts},
-            checks=(*prompt_checks(self.render, self.foreign), *controls.CONTROL_CHECKS),
+            checks=(*self.guards(), *self.checks, *controls.CONTROL_CHECKS),
             shared={"words": "words"},
         )
+
+    def guards(self) -> tuple[Check, ...]:
+        return prompt_checks(self.render, self.foreign, tuple(self.asked_again), self.reads_ratings)
 
     def shares_changed(
         self, inputs: Mapping[str, Any], settings: Any, out: Draft, table: pl.DataFrame

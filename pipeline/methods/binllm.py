@@ -106,7 +106,7 @@ RANKER = YesNoRanker(
     from_scratch=("codes_only", "one_step"),
 )
 prompts = RANKER.prompts(
-    3, "What the language model is asked about each example: titles and the codes of user and item."
+    4, "What the language model is asked about each example: titles and the codes of user and item."
 )
 adapter = RANKER.adapter(
     3,

@@ -122,7 +122,7 @@ RANKER = YesNoRanker(
     plan=plan,
 )
 prompts = RANKER.prompts(
-    1, "What the language model is asked about each example: titles, and vectors of user and target."
+    2, "What the language model is asked about each example: titles, and vectors of user and target."
 )
 adapter = RANKER.adapter(
     1, "A projector of vectors into words, tuned behind the text-only LoRA weights; what else the variant says."

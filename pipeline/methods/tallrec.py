@@ -88,7 +88,7 @@ RANKER = YesNoRanker(
     start="instructions",
 )
 prompts = RANKER.prompts(
-    3, "What the language model is asked about each example: titles of the user's past, and the target's."
+    4, "What the language model is asked about each example: titles of the user's past, and the target's."
 )
 adapter = RANKER.adapter(3, "Low-rank weights tuned to answer yes or no; untouched ones for `zero_shot`.")
 predictions = RANKER.predictions(2)

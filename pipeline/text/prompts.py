@@ -181,7 +181,7 @@ def by_taste(past: pl.DataFrame, titles: Mapping[int, str]) -> pl.DataFrame:
 
     past: lists `items` and `labels`, a row per prompt, and `vectors` where items are shown by vectors too,
     whose rows then stand in `history.vector`, `liked.vector` and `disliked.vector`; titles: item -> safe,
-    quoted title.
+    quoted title. Where there are `notes` too, `rated` is the whole past as `1. "Heat" (4 stars)`.
     """
     rows = past.with_row_index("n")
     events = rows.explode(past.columns, empty_as_null=False)
@@ -193,6 +193,8 @@ def by_taste(past: pl.DataFrame, titles: Mapping[int, str]) -> pl.DataFrame:
         for ending, shown in told.items()
         for way, chosen in (("history", None), ("liked", liked), ("disliked", ~liked))
     }
+    if "notes" in past.columns:
+        ways["rated"] = pl.format("{}. {} ({})", pl.int_range(1, pl.len() + 1), told[""], "notes")
     found = events.group_by("n", maintain_order=True).agg(**ways)
     whole = rows.select("n").join(found, on="n", how="left", maintain_order="left").drop("n")
     kinds = [pl.col(name).cast(PLACES if name.endswith(".vector") else TITLES) for name in whole.columns]
@@ -224,7 +226,7 @@ def fill(
         inside = tokens[todo] <= budget
         made.append(found.with_columns(n=pl.Series(todo)).filter(inside))
         todo = todo[~inside]
-        cost = title_costs(past["items"], titles, tokenizer) if len(todo) and cost is None else cost or {}
+        cost = costs(past, titles, tokenizer) if len(todo) and cost is None else cost or {}
         for i in todo.tolist():
             if shown[i] == 0:
                 raise ValueError(
@@ -244,6 +246,18 @@ def fill(
 
 def nothing_rendered() -> pl.DataFrame:
     return pl.DataFrame(schema={"prompt": pl.String, "slots": PLACES, "vectors": PLACES, "n": pl.Int64})
+
+
+def costs(past: pl.DataFrame, titles: Mapping[int, str], tokenizer: "Tokenizer") -> dict[int, int]:
+    """What each past item costs inside a prompt, at most: its title, with a number and the longest note."""
+    found = title_costs(past["items"], titles, tokenizer)
+    if "notes" not in past.columns:
+        return found
+    texts = past["notes"].explode(empty_as_null=False).unique().sort().to_list()
+    longest = max(
+        lengths(tokenizer, [f"{past['items'].list.len().max()}. ({text})" for text in texts]), default=0
+    )
+    return {item: cost + longest for item, cost in found.items()}
 
 
 def title_costs(items: pl.Series, titles: Mapping[int, str], tokenizer: "Tokenizer") -> dict[int, int]:

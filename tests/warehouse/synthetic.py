@@ -318,6 +318,7 @@ def prompted(split: Artefact, dataset: Artefact) -> pl.DataFrame:
         "user",
         "item",
         "label",
+        form=1,
         prompt=pl.Series(texts),
         tokens=60 + shown * 9,
         shown="history",
@@ -411,9 +412,30 @@ def binllm_predictions(adapter: Artefact, split: Artefact, settings: Tuning, out
     out.measure(seconds=75.0)
 
 
+@stage(
+    "similar_items",
+    settings=Empty,
+    section="data",
+    version=1,
+    inputs={"dataset": "dataset"},
+    tables={"similar_items": schema.SimilarItems},
+)
+def similar_items(dataset: Artefact, settings: Empty, out) -> None:
+    """The next two items of each."""
+    items = dataset.table("items")["item"].to_list()
+    rows = [
+        (item, rank, items[(place + rank) % len(items)], 1 - rank / 10)
+        for place, item in enumerate(items)
+        for rank in (1, 2)
+    ]
+    named = ["item", "rank", "neighbour", "similarity"]
+    out.table("similar_items", pl.DataFrame(rows, schema=named, orient="row"))
+
+
 STAGES = (
     source,
     dataset,
+    similar_items,
     split,
     means,
     popularity,

@@ -1,8 +1,10 @@
--- one row per study, method, variant, seed, part and row: a prompt, its answer's score and the titles behind it
+-- one row per study, method, variant, seed, part, row and form: a prompt, its answer's score and the titles behind it
 with
 
 shown as (
-    select study, method, variant, seed, part, row, unnest(shown) as item, generate_subscripts(shown, 1) as place
+    select
+        study, method, variant, seed, part, row, form,
+        unnest(shown) as item, generate_subscripts(shown, 1) as place
     from staging.prompts
 ),
 
@@ -14,6 +16,7 @@ histories as (
         shown.seed,
         shown.part,
         shown.row,
+        shown.form,
         list(items.title order by shown.place) as shown_titles
     from shown
     inner join staging.items as items using (study, item)
@@ -27,6 +30,7 @@ select
     prompts.seed,
     prompts.part,
     prompts.row,
+    prompts.form,
     prompts.user,
     prompts.item,
     items.title,
@@ -41,4 +45,4 @@ select
 from staging.prompts as prompts
 left join staging.pairs as pairs using (study, method, variant, seed, part, row)
 left join staging.items as items on prompts.study = items.study and prompts.item = items.item
-left join histories using (study, method, variant, seed, part, row)
+left join histories using (study, method, variant, seed, part, row, form)

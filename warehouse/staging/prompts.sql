@@ -1,4 +1,4 @@
--- one row per prompt of a method, variant and seed
+-- one row per prompt of a method, variant and seed; form 2 is a train row asked a second time
 select
     study,
     split_part(stage, '/', 1) as method,
@@ -9,6 +9,7 @@ select
     user,
     item,
     label,
+    form,
     prompt,
     tokens,
     shown,

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.data import histories
-from pipeline.data.histories import Histories, slices
+from pipeline.data.histories import Histories, as_lists, slices
 
 TYPES = {"row": pl.UInt32, "user": pl.UInt32, "item": pl.UInt32, "label": pl.UInt8, "at": pl.Int64}
 
@@ -87,3 +87,12 @@ def test_every_history_equals_one_written_out_by_hand(
 def test_slices_cover_all_rows_once() -> None:
     assert [list(range(10))[cut] for cut in slices(10, 4)] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
     assert len(list(slices(0, 4))) == 1
+
+
+def test_values_one_row_after_another_become_a_list_per_row() -> None:
+    values, lengths = pl.Series("stars", [1.5, None, 3.0], dtype=pl.Float32), pl.Series([2, 0, 1])
+    found = as_lists(values, lengths)
+    assert found.to_list() == [[1.5, None], [], [3.0]]
+    assert (found.name, found.dtype) == ("stars", pl.List(pl.Float32))
+    assert as_lists(pl.Series(["a", "b"]), pl.Series([0, 2])).to_list() == [[], ["a", "b"]]
+    assert as_lists(values[:0], lengths[:0]).to_list() == []

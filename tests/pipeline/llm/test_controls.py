@@ -10,6 +10,7 @@ from pipeline.llm import controls
 PLAIN = pl.DataFrame(
     {
         "row": range(6),
+        "form": [1] * 6,
         "part": ["train"] * 2 + ["test"] * 4,
         "prompt": ["a", "b", "c", "d", "e", "f"],
         "vectors": [[i] for i in range(6)],

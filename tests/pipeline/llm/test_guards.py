@@ -1,9 +1,9 @@
 """The guards of prompts, each against the fault it is there for."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 
 import polars as pl
 import pytest
@@ -11,9 +11,12 @@ import pytest
 from pipeline.evaluate import leaks
 from pipeline.llm import guards
 from pipeline.llm.ask import Shown
+from pipeline.llm.ranker import YesNoRanker
+from pipeline.llm.ratings import history_ratings, notes
 from pipeline.methods import tallrec
 from pipeline.methods.tallrec import RANKER, TallrecPrompts
 from pipeline.stage import Artefact, Verdict
+from pipeline.text.prompts import parse
 from tests import toy_ctr
 
 
@@ -183,3 +186,99 @@ def test_a_label_of_the_future_in_the_history_is_found(world: World) -> None:
     later = interactions.with_columns(at=pl.col("at") + 10_000)
     assert leaks.shown_too_early(world.prompts(), examples, interactions).is_empty()
     assert leaks.shown_too_early(world.prompts(), examples, later).height > 0
+
+
+# --- two forms, and ratings --------------------------------------------------------------------------------
+
+
+def rated_past(asked: pl.DataFrame, inputs, settings, variant: str, seed: int) -> Shown:
+    """A method that tells the latest ratings of the past, honestly."""
+    ratings = history_ratings(asked, inputs["dataset"].table("interactions"))
+    past = asked.select(items="history", labels="history_labels", notes=notes(asked["history_labels"], ratings))
+    return Shown(past.select(pl.all().list.tail(settings.history)))
+
+
+def own_rating(asked: pl.DataFrame, inputs, settings, variant: str, seed: int) -> Shown:
+    """A method that tells the rating that is asked about, as that of the item before."""
+    shown = rated_past(asked, inputs, settings, variant, seed)
+    own = asked.join(inputs["dataset"].table("interactions"), on="row", how="left", maintain_order="left")[
+        "rating"
+    ]
+    told = pl.Series(
+        [[f"{rating:g} stars"] * n for rating, n in zip(own, shown.past["items"].list.len(), strict=True)]
+    )
+    return Shown(shown.past.with_columns(notes=told.cast(pl.List(pl.String))))
+
+
+def later_rating(asked: pl.DataFrame, inputs, settings, variant: str, seed: int) -> Shown:
+    """A method that tells each past item's rating as of the end of the world."""
+    return rated_past(asked.with_columns(at=pl.lit(10**9)), inputs, settings, variant, seed)
+
+
+def rated_ranker(shown) -> YesNoRanker:
+    return replace(
+        RANKER,
+        shown=shown,
+        template=lambda variant, settings: parse("Watched {rated:titles}. Likes {target:title}? Answer:", {}),
+        reads_ratings=True,
+    )
+
+
+def judged(world: World, ranker: YesNoRanker, changed: Mapping[str, object] = MappingProxyType({})) -> Verdict:
+    inputs, settings = {**world.inputs, **changed}, TallrecPrompts(train_rows=30)
+    table = ranker.render(inputs, settings, "titles", 1, inputs["split"].table("examples"))
+    draft = SimpleNamespace(read=lambda name: table, variant="titles", seed=1)
+    (check,) = (one for one in ranker.guards() if one.name == "later_ratings_change_no_prompt")
+    return check.run(draft, inputs, settings)  # type: ignore[arg-type]
+
+
+def test_ratings_of_the_past_pass_and_the_examples_own_are_found(world: World) -> None:
+    good = judged(world, rated_ranker(rated_past))
+    assert good.passed
+    assert good.facts == {"changed": 0, "rendered again": toy_ctr.USERS}
+    assert judged(world, rated_ranker(own_rating)).facts["changed"] > 10
+
+
+def used_again(world: World) -> Artefact:
+    """The dataset, where everybody uses everything a second time at the end and rates it otherwise."""
+    dataset = world.inputs["dataset"]
+    first = dataset.table("interactions")
+    again = first.with_columns(
+        at=pl.col("at") + 10_000, row=pl.col("row") + first.height, rating=pl.lit(3.0, pl.Float32)
+    )
+    return guards.Changed(dataset.path, dataset.manifest, {"interactions": pl.concat([first, again])})
+
+
+def test_a_later_rating_of_a_past_item_is_found(world: World) -> None:
+    changed = {"dataset": used_again(world)}
+    assert judged(world, rated_ranker(rated_past), changed).passed
+    assert not judged(world, rated_ranker(later_rating), changed).passed
+
+
+def test_a_held_out_rating_is_found_where_histories_are_of_train(world: World) -> None:
+    whole = world.inputs["split"]  # its histories hold earlier valid and test rows, with their ratings
+    assert not judged(world, rated_ranker(rated_past), {"split": claiming(whole, "train")}).passed
+    assert judged(world, rated_ranker(rated_past), {"split": claiming(whole, "any")}).passed
+
+
+def test_a_second_form_is_asked_for_and_looked_at(world: World) -> None:
+    twice = replace(RANKER, asked_again={"titles": "alpaca"})
+    settings, examples = TallrecPrompts(train_rows=30), world.inputs["split"].table("examples")
+    good = twice.render(world.inputs, settings, "titles", 1, examples)
+    assert good.filter(form=2).height == 30
+    peeking = good.with_columns(
+        prompt=pl.when(pl.col("form") == 2)
+        .then(pl.concat_str("prompt", pl.col("label").cast(pl.String)))
+        .otherwise("prompt")
+    )
+
+    def judge(name: str, table: pl.DataFrame) -> Verdict:
+        draft = SimpleNamespace(read=lambda _: table, variant="titles", seed=1)
+        (check,) = (one for one in twice.guards() if one.name == name)
+        return check.run(draft, world.inputs, settings)  # type: ignore[arg-type]
+
+    assert judge("one_prompt_per_example", good).passed
+    assert not judge("one_prompt_per_example", good.filter(form=1)).passed
+    assert not judge("one_prompt_per_example", good.with_columns(form=pl.lit(1, pl.UInt8))).passed
+    assert judge("labels_change_no_prompt", good).passed
+    assert judge("labels_change_no_prompt", peeking).facts["changed"] == 30
