@@ -112,15 +112,25 @@ class Choices(NamedTuple):
         return sum(map(len, self.prompts)) + sum(len(one) for endings in self.endings for one in endings)
 
 
-def choices(rows: pl.DataFrame, made: Artefact, tokenizer: "Tokenizer", end: int | None) -> Choices:
-    """Rows of the table `prompts` with their candidates' titles, as `made`, their artefact, holds them."""
+def titles_of(prompts: Artefact) -> dict[int, str]:
+    """Item -> title as the prompts say it, quotes included."""
+    return {int(item): title for item, title in prompts.json("titles").items()}
+
+
+def choices(
+    rows: pl.DataFrame,
+    candidates: pl.DataFrame,
+    titles: Mapping[int, str],
+    tokenizer: "Tokenizer",
+    end: int | None,
+) -> Choices:
+    """Rows of the table `prompts` with their candidates' titles as answers; end: the closing token, if any."""
     from pipeline.llm.soft_tokens import encode_slots
     from pipeline.llm.titles import endings_of
 
-    candidates, titles = made.table("candidates"), made.json("titles")
     items = listed(rows, candidates).to_list()
     endings = [
-        endings_of(tokenizer, prompt, [f" {titles[str(item)]}" for item in own], end)
+        endings_of(tokenizer, prompt, [f" {titles[item]}" for item in own], end)
         for prompt, own in zip(rows["prompt"].to_list(), items, strict=True)
     ]
     targets = [own.index(item) for own, item in zip(items, rows["item"].to_list(), strict=True)]

@@ -1,6 +1,8 @@
 """What a model names when it writes freely: the candidate that its answer holds, or none.
 
-prompts -> greedy text -> first line -> the one candidate whose title stands there whole
+    prompts -> greedy text -> first line -> the one candidate whose title stands there whole
+
+This is the scoring of papers whose answer is one title; what is ordered by likelihood needs none of it.
 """
 
 import math
@@ -11,38 +13,32 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from pipeline.llm.choices import Choices, listed
+from pipeline.llm.choices import Choices
 from pipeline.llm.examples import SCORED
-from pipeline.stage import Artefact
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-    from pipeline.llm.reader import Reader
+    from pipeline.llm.reader import Ids, Reader
 
 MAX_NEW = 64  # tokens of an answer at most
 
 
 def written_choices(
     reader: "Reader",
-    asked: Choices,
-    rows: pl.DataFrame,
-    made: Artefact,
+    prompts: Sequence["Ids"],
+    titles: Sequence[Sequence[str]],
     tokenizer: "Tokenizer",
     end: int | None,
 ) -> list[int | None]:
-    """The place of the candidate that the model names when it writes freely after each prompt, None for
-    none."""
+    """The place of the candidate that the model names when it writes freely after each prompt, None for none.
+
+    titles: for each prompt those of its candidates, in the order of their places.
+    """
     from pipeline.llm.generate import greedy
 
-    stop = [] if end is None else [end]
-    texts = [tokenizer.decode(ids) for ids in greedy(reader, asked.prompts, MAX_NEW, stop)]
-    titles = made.json("titles")
-    items = listed(rows, made.table("candidates")).to_list()
-    return [
-        named_in(text, [titles[str(item)].strip('"') for item in own])
-        for text, own in zip(texts, items, strict=True)
-    ]
+    texts = [tokenizer.decode(ids) for ids in greedy(reader, prompts, MAX_NEW, [] if end is None else [end])]
+    return [named_in(text, own) for text, own in zip(texts, titles, strict=True)]
 
 
 def named_in(text: str, titles: Sequence[str]) -> int | None:

@@ -53,6 +53,7 @@ from pipeline.llm.choices import (
     scores_differ,
     sizes,
     stored,
+    titles_of,
     together,
 )
 from pipeline.llm.controls import CONTROL_CHECKS
@@ -353,9 +354,10 @@ def task_of(
     from pipeline.llm.tasks import Written
     from pipeline.llm.titles import log_likelihoods
 
-    table, tokenizer = prompts.table("prompts"), load_tokenizer(folder)
+    table, candidates = prompts.table("prompts"), prompts.table("candidates")
+    tokenizer = load_tokenizer(folder)
     train, valid = (
-        choices(rows, prompts, tokenizer, end_id(folder))
+        choices(rows, candidates, titles_of(prompts), tokenizer, end_id(folder))
         for rows in (table.filter(part="train"), draw(table.filter(part="valid"), settings.valid_rows, seed))
     )
 
@@ -407,20 +409,24 @@ def predictions(
 
     folder, dtype = model_folder(language_model), choose_dtype(settings.dtype)
     model, reading = tuned_reader(folder, prompts, adapter, dtype)
-    rows = prompts.table("prompts").filter(pl.col("part").is_in(SCORED))
-    tokenizer = load_tokenizer(folder)
-    asked = choices(rows, prompts, tokenizer, end_id(folder))
+    rows, candidates = (
+        prompts.table("prompts").filter(pl.col("part").is_in(SCORED)),
+        prompts.table("candidates"),
+    )
+    tokenizer, titles = load_tokenizer(folder), titles_of(prompts)
+    asked = choices(rows, candidates, titles, tokenizer, end_id(folder))
     label, started = f"{out.stage.name} {out.variant} seed {out.seed}", perf_counter()
     scores = log_likelihoods(
         reading, asked.prompts, asked.endings, settings.likelihood, settings.batch_tokens, label
     )
-    seconds, candidates = perf_counter() - started, prompts.table("candidates")
+    seconds = perf_counter() - started
     orders = [rankings_of(rows, candidates, [one.tolist() for one in scores], out)]
     if settings.generated:
-        named = written_choices(reading, asked, rows, prompts, tokenizer, end_id(folder))
+        own = [[titles[item].strip('"') for item in items] for items in listed(rows, candidates)]
+        named = written_choices(reading, asked.prompts, own, tokenizer, end_id(folder))
         only = [
-            [1.0 if i == place else None for i in range(len(own))]
-            for place, own in zip(named, scores, strict=True)
+            [1.0 if i == place else None for i in range(len(one))]
+            for place, one in zip(named, scores, strict=True)
         ]
         orders.append(rankings_of(rows, candidates, only, out, f"{out.variant}_generated"))
         out.metric(**shares_named(named, asked, rows["part"]))
