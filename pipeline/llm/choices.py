@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from torch import Tensor
 
-    from pipeline.llm.reader import Ids
 
 KEY = ("part", "user")
+Ids = Sequence[int]
 
 
 class Lists(NamedTuple):

@@ -39,7 +39,7 @@ from pydantic import BeforeValidator, Field
 from pipeline.data.negatives import mixed
 from pipeline.llm.adapt import run_tuning, weights_are_finite
 from pipeline.llm.answer import tuned_reader
-from pipeline.llm.ask import VECTORS, model_folder
+from pipeline.llm.ask import model_folder, write_vectors
 from pipeline.llm.choices import (
     Choices,
     Lists,
@@ -60,7 +60,7 @@ from pipeline.llm.controls import CONTROL_CHECKS
 from pipeline.llm.examples import SCORED, donors, draw
 from pipeline.llm.load import choose_dtype, end_id, load_tokenizer
 from pipeline.llm.named import shares_named, written_choices
-from pipeline.llm.settings import Scoring, SoftTuning, as_tuple
+from pipeline.llm.settings import Plan, Scoring, SoftTuning, as_tuple
 from pipeline.schema import Candidates, Curve, Prompts, Rankings
 from pipeline.stage import Artefact, Check, Draft, Input, Settings, Verdict, stage
 from pipeline.study import Words
@@ -243,20 +243,18 @@ def prompts(settings: LlaraPrompts, out: Draft, **inputs: Artefact) -> None:
     out.table("easy", rendered(learnt, inputs, settings, "text_only", out.seed))
     used = lists.candidates["item"].unique().sort().to_list()
     out.json("titles", {item: titles[item] for item in used})
-    write_vectors(inputs["sasrec"], out)
+    shown = vectors_of(inputs["sasrec"], out.variant, out.seed)
+    write_vectors(shown, templates("items", settings)[0], out)
+    if out.variant == "shuffled_vectors":
+        own = vectors_of(inputs["sasrec"], "hybrid", out.seed)
+        out.metric(share_changed=round(float((shown != own).any(axis=1).mean()), 6))
     out.metric(**sizes(out.read("prompts")))
 
 
-def write_vectors(sasrec: Artefact, out: Draft) -> None:
-    """The item vectors that the variant shows, and how many of them a shuffle has changed."""
-    import torch
-
+def vectors_of(sasrec: Artefact, variant: str, seed: int) -> "NDArray[np.float32] | None":
+    """The item vectors (n, d) that a variant shows, None for words alone."""
     own = sasrec.tensors("vectors")["items"].numpy()
-    shown = moved(own, out.seed) if out.variant == "shuffled_vectors" else own
-    if out.variant != "text_only":
-        out.tensors(VECTORS, {VECTORS: torch.from_numpy(shown)})
-    if out.variant == "shuffled_vectors":
-        out.metric(share_changed=round(float((shown != own).any(axis=1).mean()), 6))
+    return {"text_only": None, "shuffled_vectors": moved(own, seed)}.get(variant, own)
 
 
 # --- tuning ------------------------------------------------------------------------------------------------
@@ -326,12 +324,12 @@ def better_than_chance(draft: Draft, inputs: Mapping[str, Input], settings: Any)
 )
 def adapter(prompts: Artefact, language_model: Artefact, settings: LlaraTuning, out: Draft) -> None:
     """Low-rank weights and a projector of item vectors, tuned to write the target's title."""
-    from pipeline.llm.soft_tokens import Plan
     from pipeline.llm.tune import count_steps
 
     hybrid = partial(shows_vectors, out.variant, out.seed)
     task = task_of(prompts, model_folder(language_model), settings, hybrid, out.seed)
-    run_tuning(task, prompts, language_model, None, settings, out, Plan())
+    plan = None if out.variant == "text_only" else Plan()
+    run_tuning(task, prompts, language_model, None, settings, out, plan)
     planned = count_steps(settings, len(task))
     out.metric(
         train_rows=len(task), **hybrid_shares([hybrid(step, planned) for step in range(out.metrics["steps"])])

@@ -129,5 +129,11 @@ def test_an_opening_token_is_no_part_of_an_ending() -> None:
 
 
 def test_an_answer_that_merges_with_the_prompt_is_refused() -> None:
+    word = " information"
+    cuts = [(word[:i], word[i:]) for i in range(2, len(word))]
+    whole = encode(TOKENIZER, [word])[0]
+    start, rest = next(
+        (a, b) for a, b in cuts for begun in encode(TOKENIZER, [a]) if whole[: len(begun)] != begun
+    )
     with pytest.raises(ValueError, match="begin the answer with a space"):
-        endings_of(TOKENIZER, "Leverage the infor", ["mation"], END)
+        endings_of(TOKENIZER, start, [rest], END)
