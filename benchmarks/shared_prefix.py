@@ -25,6 +25,7 @@ from pipeline.llm import titles, yes_no
 from pipeline.llm.ask import model_folder
 from pipeline.llm.load import encode, end_id, load_model, load_tokenizer
 from pipeline.llm.reader import Ids, Reader, reader
+from pipeline.methods.llara import without_years
 
 LISTED = (
     "This user has watched {} in the previous. "
@@ -138,7 +139,7 @@ def main() -> None:
     made = make(given.store, "next_item/split", "language_model")
     folder = model_folder(made["language_model"])
     tokenizer, end = load_tokenizer(folder), end_id(folder)
-    names = dict(made["dataset"].table("items").select("item", "title").iter_rows())
+    names = without_years(dict(made["dataset"].table("items").select("item", "title").iter_rows()))
     held = worlds(made["next_item/split"].table("events"), given.users, given.candidates, given.history)
     reading = reader(load_model(folder), getattr(torch, given.dtype))
     print(f"{given.dtype}, {given.threads} threads, load average {os.getloadavg()[0]:.1f}")

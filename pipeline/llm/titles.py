@@ -71,7 +71,7 @@ def of_one(reader: Reader, prompt: Ids, endings: Sequence[Ids], budget: int) -> 
 
 def of_batch(reader: Reader, texts: Sequence[Ids], endings: Sequence[Ids], past: Any) -> Tensor:
     """Summed log-likelihoods (n,) of endings, `texts` being what is read before each of their tokens."""
-    block = pad(texts, reader.device)
+    block = pad(texts, reader.device, tile=1)  # endings are short: a whole tile would double what is read
     places, number = distinct(texts, block.shape[1])
     states = reader.states(block, torch.tensor(places, device=reader.device), past)
     tokens = torch.tensor([token for ending in endings for token in ending], device=reader.device)
