@@ -105,7 +105,8 @@ class Choices(NamedTuple):
 
     def take(self, places: Sequence[int]) -> "Choices":
         """Those at these places."""
-        return Choices(*([held[i] for i in places] for held in self))
+        prompts, endings, targets = self
+        return Choices([prompts[i] for i in places], [endings[i] for i in places], [targets[i] for i in places])
 
     def tokens(self) -> int:
         """Tokens that are read to score them: prompts once, and all endings."""

@@ -269,7 +269,9 @@ class LlaraTuning(SoftTuning):
         description="names of the layers that get them; the paper: also o_proj, gate_proj, up_proj and "
         "down_proj, which are read by transformers' slower pass",
     )
-    loss: Literal["lm_answer"] = Field("lm_answer", description="cross-entropy of the title's tokens")
+    loss: Literal["lm_answer"] = Field(  # type: ignore[override]
+        "lm_answer", description="cross-entropy of the title's tokens"
+    )
     schedule: Literal["cosine", "linear", "constant"] = Field("cosine", description="rate after the warm-up")
     valid_rows: int | None = Field(
         60, ge=2, description="validation lists that choose the best step, drawn by seed; null for all"
@@ -298,7 +300,7 @@ def the_curriculum_climbs(draft: Draft, inputs: Mapping[str, Input], settings: A
     return Verdict(right, f"{early:.0%} of the early steps, {late:.0%} of the late ones", shares)
 
 
-def better_than_chance(draft: Draft, inputs: Mapping[str, Input], settings: Any) -> Verdict:
+def better_than_chance(draft: Draft, inputs: Mapping[str, Any], settings: Any) -> Verdict:
     """The kept step finds more targets than a random order of as many candidates would, by NDCG@10."""
     candidates = inputs["prompts"].table("candidates").filter(part="valid")
     size = candidates.height / max(1, candidates.select("user").n_unique())

@@ -15,7 +15,6 @@ from pipeline.llm.soft_tokens import encode_slots
 from pipeline.methods import llara
 from pipeline.methods.llara import (
     TEMPLATES,
-    LlaraPrompts,
     hybrid_shares,
     moved,
     shows_vectors,
@@ -233,7 +232,7 @@ def test_figures_are_those_of_the_orders(made: Made) -> None:
 
 
 def test_settings_of_the_paper_are_the_defaults() -> None:
-    tuning = llara.LlaraTuning()
+    tuning: Any = llara.adapter.settings()
     assert (tuning.rank, tuning.alpha, tuning.dropout, tuning.middle, tuning.activation) == (
         8,
         32,
@@ -241,4 +240,4 @@ def test_settings_of_the_paper_are_the_defaults() -> None:
         "model",
         "gelu",
     )
-    assert LlaraPrompts().history == 10
+    assert llara.prompts.settings.model_fields["history"].default == 10
