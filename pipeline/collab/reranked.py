@@ -22,6 +22,7 @@ from pipeline.data.candidates import (
     lists_are_full,
     retrieved_list,
     the_target_once_and_nothing_used,
+    with_lists,
 )
 from pipeline.evaluate.pointwise import PARTS
 from pipeline.evaluate.reranking import every_list_ordered_once, stored_lists, track_of
@@ -58,18 +59,31 @@ def hit_rate(rankings: pl.DataFrame, queries: pl.DataFrame, size: int) -> float:
     settings=RetrievedSettings,
     section="data",
     version=1,
-    inputs={"rankings": Every("rankings"), "split": "next_item/split", "dataset": "dataset"},
+    inputs={
+        "rankings": Every("rankings"),
+        "candidates": "rerank/candidates",
+        "split": "next_item/split",
+        "dataset": "dataset",
+    },
     tables={"candidates": Candidates},
     checks=(Check(the_target_once_and_nothing_used), Check(lists_are_full, blocking=False)),
 )
 def retrieved(
-    rankings: list[Artefact], split: Artefact, dataset: Artefact, settings: RetrievedSettings, out: Draft
+    rankings: list[Artefact],
+    candidates: Artefact,
+    split: Artefact,
+    dataset: Artefact,
+    settings: RetrievedSettings,
+    out: Draft,
 ) -> None:
-    """Each query's first items by one model, with the target put in: what a second stage would read."""
+    """Each query's first items by one model, with the target put in: what a second stage would read.
+
+    For the queries that have random lists, so that all lists are of the same users.
+    """
     found = models(rankings)
     method = chosen(found, settings.retriever)
     rows = found[method][0].table("rankings").filter(variant="default")
-    queries, size = split.table("queries"), settings.size
+    queries, size = with_lists(split.table("queries"), candidates.table("candidates")), settings.size
     lists = retrieved_list(rows, queries, Used(dataset.table("interactions")), settings.seed, size)
     lengths = lists.group_by("part", "user").len()["len"]
     out.table("candidates", lists)

@@ -5,7 +5,8 @@
 Never used: neither before nor after, in no part, and not by an interaction that the split's filters left out.
 Others are drawn evenly from the items with events; where items are split apart, from those of the query's
 part, since a known item among unknown ones would tell itself apart. A draw hangs on seed, part, user and its
-own number alone: a longer list holds the items of a shorter one.
+own number alone: a longer list holds the items of a shorter one. A study may ask for the lists of a sample of
+users; more users leave the lists of fewer as they were.
 """
 
 import zlib
@@ -32,7 +33,15 @@ QUERIES_AT_ONCE = 50_000  # bounds memory
 
 
 class CandidatesSettings(Settings):
-    seed: int = Field(default=1, ge=0, description="of the items drawn and of the target's place in each list")
+    seed: int = Field(
+        default=1, ge=0, description="of the users and items drawn and of the target's place in each list"
+    )
+    users: int | None = Field(
+        default=None,
+        ge=1,
+        description="how many users have lists, drawn by seed, so that a method to which a list is dear can "
+        "order those that all others order; null for all",
+    )
 
 
 # --- what was used -----------------------------------------------------------------------------------------
@@ -59,6 +68,17 @@ class Used:
 def asked(queries: pl.DataFrame) -> pl.DataFrame:
     """Columns part, user, target: the first target of each query."""
     return queries.select("part", "user", target=pl.col("targets").list.first())
+
+
+def sampled(queries: pl.DataFrame, users: int | None, seed: int) -> pl.DataFrame:
+    """The queries of so many users, drawn by a hash of the user; all for None. Every part of a user or none."""
+    if users is None:
+        return queries
+    ids = queries.select(pl.col("user").unique().sort())
+    salt = np.full(ids.height, zlib.crc32(b"users"))
+    ids = ids.with_columns(place=pl.Series(mixed(seed, ids["user"].to_numpy(), salt)))
+    drawn = ids.sort("place", "user").head(users)
+    return queries.join(drawn, on="user", how="semi", maintain_order="left")
 
 
 def pools(events: pl.DataFrame, kind: str) -> dict[str, "NDArray[np.uint32]"]:
@@ -201,8 +221,9 @@ def placed(name: str, rows: pl.DataFrame, others: pl.DataFrame, seed: int) -> pl
 
 
 def the_target_once_and_nothing_used(draft: Draft, inputs: Mapping[str, Any], settings: Settings) -> Verdict:
-    """Every query has every list, with its first target once and otherwise items that its user never used."""
-    found, queries = draft.read("candidates"), inputs["split"].table("queries")
+    """Every query asked has every list, with its first target once and otherwise items that its user never
+    used."""
+    found, queries = draft.read("candidates"), due_queries(inputs, settings)
     lists = found.group_by("list", "part", "user").agg(
         target=pl.col("item").filter(pl.col("label") == 1).first(),
         targets=pl.col("label").sum(),
@@ -228,6 +249,19 @@ def the_target_once_and_nothing_used(draft: Draft, inputs: Mapping[str, Any], se
     return Verdict(not said, "; ".join(said), {"lists": lists.height})
 
 
+def due_queries(inputs: Mapping[str, Any], settings: Settings) -> pl.DataFrame:
+    """The queries that lists are made for: of the users drawn, or of those with random lists already."""
+    queries = inputs["split"].table("queries")
+    if isinstance(settings, CandidatesSettings):
+        return sampled(queries, settings.users, settings.seed)
+    return with_lists(queries, inputs["candidates"].table("candidates"))
+
+
+def with_lists(queries: pl.DataFrame, lists: pl.DataFrame) -> pl.DataFrame:
+    """The queries for which there are lists, in their order."""
+    return queries.join(lists, on=["part", "user"], how="semi", maintain_order="left")
+
+
 def lists_are_full(draft: Draft, inputs: Mapping[str, Any], settings: Settings) -> Verdict:
     """No list is shorter than its name says, as it is where a user used nearly everything."""
     counts = {name: count for name, count in draft.metrics.items() if name.endswith("_short")}
@@ -251,7 +285,7 @@ def lists_are_full(draft: Draft, inputs: Mapping[str, Any], settings: Settings) 
 def candidates(dataset: Artefact, split: Artefact, settings: CandidatesSettings, out: Draft) -> None:
     """Stored lists of random items around each query's first target."""
     used = Used(dataset.table("interactions"))
-    queries = split.table("queries")
+    queries = sampled(split.table("queries"), settings.users, settings.seed)
     pool = pools(split.table("events"), split.metrics["kind"])
     lists = {name: random_list(name, queries, used, pool, settings.seed) for name in RANDOM}
     out.table("candidates", pl.concat(lists.values()))

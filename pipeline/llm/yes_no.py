@@ -125,13 +125,13 @@ def last_states(reader: Reader, prompts: Sequence[Ids], past: Any = (), draws: i
     return reader.states(block, torch.tensor(ends, device=reader.device), past, draws)
 
 
-def pad(prompts: Sequence[Ids], device: torch.device) -> Tensor:
+def pad(prompts: Sequence[Ids], device: torch.device, tile: int = TILE) -> Tensor:
     """Ids as one (n, length) tensor; what fills the right end is never looked at.
 
     The length is rounded up to whole tiles: attention over 174 tokens takes a third longer than over 176.
     """
     longest = max(map(len, prompts))
-    block = torch.zeros(len(prompts), -(-longest // TILE) * TILE, dtype=torch.long)
+    block = torch.zeros(len(prompts), -(-longest // tile) * tile, dtype=torch.long)
     for row, ids in zip(block, prompts, strict=True):
         row[: len(ids)] = torch.tensor(ids)
     return block.to(device)

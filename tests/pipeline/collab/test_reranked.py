@@ -100,7 +100,10 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
     folder = tmp_path_factory.mktemp("reranked")
     made = [make(one, circles(), folder) for one in (markov, ranked_popularity)]
     dataset = artefact(folder / "dataset", interactions=circles().events)
-    return {"rankings": made, "split": split_of(made[0]), "dataset": dataset}
+    split = split_of(made[0])
+    rows = split.table("queries").select(pl.lit("random_10").alias("list"), "part", "user")
+    random = artefact(folder / "random", candidates=rows)
+    return {"rankings": made, "split": split, "dataset": dataset, "candidates": random}
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +135,17 @@ def test_a_list_is_the_retrievers_order_with_the_target_put_in(first_stage, inpu
 def test_all_checks_of_the_retrieved_lists_pass(first_stage, inputs: Inputs) -> None:
     for check in retrieved.checks:
         assert check.run(first_stage, inputs, RetrievedSettings(size=5)).passed, check.name
+
+
+def test_only_users_with_random_lists_get_retrieved_ones(inputs: Inputs, tmp_path: Path) -> None:
+    some = inputs["candidates"].table("candidates").filter(pl.col("user") < 4)
+    held = {**inputs, "candidates": artefact(tmp_path / "some", candidates=some)}
+    out = draft(retrieved, tmp_path)
+    retrieved(**held, settings=RetrievedSettings(size=5), out=out)
+    assert out.read("candidates").select("part", "user").unique().height == 8
+    check = retrieved.checks[0]
+    assert check.run(out, held, RetrievedSettings(size=5)).passed
+    assert not check.run(out, inputs, RetrievedSettings(size=5)).passed
 
 
 def test_lists_longer_than_what_a_retriever_can_score_are_told_of(inputs: Inputs, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from pipeline.data.candidates import (
     pools,
     random_list,
     retrieved_list,
+    sampled,
     the_target_once_and_nothing_used,
 )
 from pipeline.schema import Candidates, Events, Queries, Rankings
@@ -160,6 +161,30 @@ def test_items_with_events_are_drawn_from_and_where_items_are_apart_those_of_the
     assert {part: items.tolist() for part, items in apart.items()} == {"valid": [4], "test": [5, 6]}
 
 
+# --- a sample of users
+
+
+EVERYONE = queries([(part, user, [user]) for part in ("valid", "test") for user in range(200) if user != 5])
+
+
+def test_a_sample_holds_whole_users_and_a_larger_one_holds_the_smaller() -> None:
+    small, large = (sampled(EVERYONE, users, seed=1) for users in (30, 60))
+    assert small["user"].n_unique() == 30
+    assert small.height == 60
+    assert small.join(large, on=["part", "user"], how="anti").is_empty()
+    assert sampled(EVERYONE, 30, seed=1).equals(
+        sampled(EVERYONE.sample(fraction=1.0, shuffle=True, seed=2), 30, 1).sort(
+            "part", "user", descending=[True, False]
+        )
+    )
+    assert set(sampled(EVERYONE, 30, seed=2)["user"]) != set(small["user"])
+
+
+def test_without_a_number_or_with_too_large_a_one_everybody_has_lists() -> None:
+    assert sampled(EVERYONE, None, seed=1).equals(EVERYONE)
+    assert sampled(EVERYONE, 999, seed=1).equals(EVERYONE)
+
+
 # --- a retriever's list
 
 
@@ -267,8 +292,8 @@ class Planted:
 
     table = read
 
-    def judged(self, check=the_target_once_and_nothing_used):
-        return check(self, {"dataset": self, "split": self}, CandidatesSettings())
+    def judged(self, check=the_target_once_and_nothing_used, **chosen):
+        return check(self, {"dataset": self, "split": self}, CandidatesSettings(**chosen))
 
 
 def planted(found: pl.DataFrame, asked: pl.DataFrame, used: pl.DataFrame, n_items: int) -> Planted:
@@ -332,6 +357,15 @@ def test_a_missing_list_and_a_list_of_no_query_fail_the_check() -> None:
     )
     more = planted(sound(), ASKED.filter(user=7), USED, 40).judged().description
     assert more == "2 lists are of no query"
+
+
+def test_lists_of_other_users_than_those_drawn_fail_the_check() -> None:
+    drawn = sampled(ASKED, 1, CandidatesSettings().seed)
+    held = sound().join(drawn, on=["part", "user"], how="semi")
+    assert planted(held, ASKED, USED, 40).judged(users=1).passed
+    assert not planted(sound(), ASKED, USED, 40).judged(users=1).passed
+    other = sound().join(drawn, on=["part", "user"], how="anti")
+    assert not planted(other, ASKED, USED, 40).judged(users=1).passed
 
 
 def test_short_lists_are_told() -> None:
