@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from pipeline.collab.retriever import own_order
 from pipeline.evaluate import leaks
 from pipeline.llm.ask import model_folder
 from pipeline.llm.guards import verdict_on_shape
@@ -17,7 +16,7 @@ from pipeline.stage import Check, Draft, Verdict
 
 
 class Tables(NamedTuple):
-    """What prompts for lists are made of. lists: part, user, rank, item, target, in the retriever's order."""
+    """What prompts for lists are made of. lists: part, user, place, item, target, as they are stored."""
 
     events: pl.DataFrame
     queries: pl.DataFrame
@@ -29,7 +28,8 @@ Render = Callable[[Tables, Any, str, int, Any], pl.DataFrame]  # and settings, v
 
 
 def tables(inputs: Mapping[str, Any]) -> Tables:
-    split, lists = inputs["split"], own_order(inputs["retrieved"], inputs["orders"])
+    split, stored = inputs["split"], inputs["retrieved"].table("candidates")
+    lists = stored.select("part", "user", "place", "item", target=pl.col("label") == 1)
     return Tables(split.table("events"), split.table("queries"), lists, inputs["dataset"].table("items"))
 
 
@@ -47,7 +47,7 @@ def turned(found: Tables) -> Tables:
 def list_checks(render: Render, reordered: Collection[str]) -> tuple[Check, ...]:
     """Blocking checks of a stage that writes `list_prompts`.
 
-    render: makes its table again; reordered: variants that tell lists in another order than the retriever's.
+    render: makes its table again; reordered: variants that tell lists in another order than the stored one.
     """
 
     def answers_change_no_prompt(draft: Draft, inputs: Mapping[str, Any], settings: Any) -> Verdict:
@@ -64,9 +64,9 @@ def list_checks(render: Render, reordered: Collection[str]) -> tuple[Check, ...]
         return Verdict(moved == 0, f"{moved} of {both.height} prompts change", {"changed": moved})
 
     def each_list_asked_once(draft: Draft, inputs: Mapping[str, Any], settings: Any) -> Verdict:
-        """Every stored list has one prompt that tells its items and no others, in the retriever's order."""
-        stored = inputs["retrieved"].table("candidates")
-        order = own_order(inputs["retrieved"], inputs["orders"]) if draft.variant not in reordered else None
+        """Every stored list has one prompt that tells its items and no others, in the order of their places."""
+        stored = inputs["retrieved"].table("candidates").sort("part", "user", "place")
+        order = None if draft.variant in reordered else stored
         return verdict_on_lists(draft.read("list_prompts").filter(role="ask"), stored, order)
 
     checks = (

@@ -12,6 +12,10 @@ before as history; candidates are the targets and hard negatives (`pipeline.coll
 retriever. What the model writes is read by `pipeline.text.lists`, and filled up in the retriever's order, so
 all candidates are ranked.
 
+The candidates are told in the order of their places in the stored list: the retriever's, but for the target,
+whose place is drawn. The retriever's own order would tell it, since a target that was put in stands last there,
+and a model that likes what it has read last would seem to know it.
+
 Variants: `rule_profile` (both tasks, the paper's v2), `recommend_only` (tuned on the first task only, its v1,
 asked with the list all the same). Controls: `without_profile`, `shuffled_candidates` (the list in a random
 order, which shows whether the retriever's order is copied; it is filled up in the retriever's own), `zero_shot`
@@ -104,8 +108,8 @@ class PalrPrompts(Settings):
 
 
 def questions(found: Tables, variant: str, seed: int) -> pl.DataFrame:
-    """One row per stored list, as of `lessons` and without targets: candidates in the retriever's order."""
-    lists = found.lists.sort("part", "user", "rank").group_by("part", "user", maintain_order=True)
+    """One row per stored list, as of `lessons` and without targets: candidates in the order of their places."""
+    lists = found.lists.sort("part", "user", "place").group_by("part", "user", maintain_order=True)
     rows = lists.agg(candidates="item").join(
         found.queries.select("part", "user", past="history"), on=("part", "user"), maintain_order="left"
     )
@@ -214,7 +218,6 @@ def rendered(
         "dataset": "dataset",
         "language_model": "language_model",
         "retrieved": "rerank/retrieved",
-        "orders": "rerank/orders",
     },
     tables={"list_prompts": ListPrompts},
     checks=(*list_checks(rendered, ("shuffled_candidates",)), *controls.CONTROL_CHECKS),
