@@ -236,6 +236,38 @@ class Prompts(Table):
     vectors = dy.List(dy.UInt32(), description="for each of them the row of the soft vectors that it shows")
 
 
+class ListPrompts(Table):
+    """Rows to learn and choose from are of train events alone; candidates of the others are a stored list's."""
+
+    grain: ClassVar[str] = "one prompt that asks for a list of titles"
+    row = dy.UInt32(primary_key=True, description="number of the prompt")
+    role = dy.String(description="learn: tuned on; choose: chooses the best step; ask: to be answered")
+    task = dy.String(description="recommend: from the history alone; recommend_retrieval: from candidates")
+    part = dy.String(description="train, valid or test")
+    user = dy.UInt32(description="dense user")
+    prompt = dy.String(description="the text, up to and without the answer")
+    answer = dy.String(description="what is to be written after it; empty where it is asked")
+    tokens = dy.UInt32(description="length of the prompt in tokens of the study's language model")
+    shown = dy.List(dy.UInt32(), description="the history items that it shows, oldest first")
+    items_dropped = dy.UInt32(description="history items cut to stay inside the token budget")
+    profile = dy.List(dy.String(), description="keywords of the user's past, the weightiest first")
+    targets = dy.List(dy.UInt32(), description="items that the answer names; none where it is asked")
+    candidates = dy.List(dy.UInt32(), description="the items to choose from, as told")
+
+
+class WrittenLists(Table):
+    grain: ClassVar[str] = "one list that a language model wrote, by a method, variant and seed"
+    method = dy.String(description="method")
+    variant = dy.String(description="named form of the method or control")
+    seed = dy.UInt32(description="seed of the run")
+    part = dy.String(description="valid or test")
+    user = dy.UInt32(description="dense user")
+    text = dy.String(description="what was written, as it stands")
+    named = dy.UInt32(description="different candidates that it names")
+    again = dy.UInt32(description="how often it names a candidate once more")
+    outside = dy.UInt32(description="names that are of no candidate")
+
+
 class Curve(Table):
     grain: ClassVar[str] = "one point of a learning curve"
     phase = dy.String(description="name of the training phase")

@@ -35,6 +35,7 @@ class MethodContract:
     """Facts of a method's declarations. `stages` are its stages, in the order of the data."""
 
     stages: ClassVar[tuple[Stage, ...]]
+    predicts: ClassVar[str] = "pairs"
 
     def test_every_setting_is_described_and_has_a_default(self) -> None:
         for stage in self.stages:
@@ -57,7 +58,7 @@ class MethodContract:
 
     def test_every_stage_is_checked_and_the_last_one_predicts(self) -> None:
         assert all(stage.checks for stage in self.stages)
-        assert [stage.predicts for stage in self.stages] == [None] * (len(self.stages) - 1) + ["pairs"]
+        assert [stage.predicts for stage in self.stages] == [None] * (len(self.stages) - 1) + [self.predicts]
 
 
 class PromptContract:
