@@ -16,6 +16,9 @@ history; a history of nothing known gives zeros, which training rows without one
 Departures: one layer of 16 in the attention where CoLLM's code has 64 and 16, and vectors of 16 numbers where
 it has 64, as a processor has time for no more (`attention` and `dim` set theirs); Dice's running statistics
 take a tenth of each batch, not a hundredth, as fits are short; the penalty is chosen on validation.
+
+Tried on the 1,535 validation rows of MovieLens-100K, one seed: these defaults had AUC .741 (epoch 4 of 7), lr
+1e-3 .736, and 32 numbers with an attention of 64 and 16 at lr 1e-3 .727, in five times the time.
 """
 
 from pathlib import Path

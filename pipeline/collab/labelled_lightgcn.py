@@ -10,7 +10,13 @@ averaged vectors, binary cross-entropy, Adam, stopped by validation AUC. As thei
 Cold: a user or item without training rows has the mean of the averaged vectors of those with some. One with
 training rows but no like has its own vector, divided as the average is.
 
-Departures: the penalty is chosen among several on validation; the cold are not left where Adam drove them.
+Departures: the penalty is chosen among several on validation; the cold are not left where Adam drove them;
+32 numbers where CoLLM has 64.
+
+Defaults: on the 1,535 validation rows of MovieLens-100K (cut by time, users with a history; one seed) penalties
+1 and 3 had AUC .736 and .730; lr .005 and .02 gave .731 and .730 at penalty 3; 64 numbers in steps of 2048 rows
+gave .731 at penalty 3 and .690 at 10, and an epoch took twice as long. The standard error there is some .013:
+little is told apart.
 """
 
 from pathlib import Path

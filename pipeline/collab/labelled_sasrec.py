@@ -13,8 +13,12 @@ Cold: an item without training rows has the mean vector and is read in no histor
 in its history has the mean of the states that the users' training histories end in; such training rows are not
 learnt from.
 
-Departures: a user's training rows share one reading of their history (`pipeline.collab.labelled_sequences`), so
-in training a state has read 1 to `length` items; the penalty is chosen on validation.
+Departures: a user's training rows share one reading of their history (`pipeline.collab.labelled_sequences`),
+so in training a state has read 1 to `length` items; 32 numbers and 20 items where CoLLM has 64 and 25.
+
+Tried on validation, one seed: on MovieLens-100K (1,535 rows) lr 1e-3 and 2e-3 had AUC .719 and .720, 64 wide
+.718; on CoLLM's ML-1M split (10,401 rows) lr 2e-3 .691, with a penalty of 30 .691, lr 1e-3 with dropout .4 .692.
+None is told apart. Who asks is in no vector, only what they liked, so AUC over all rows is below that of `mf`.
 """
 
 from pathlib import Path
