@@ -17,7 +17,7 @@ Departures: a user's training rows share one reading of their history (`pipeline
 so in training a state has read 1 to `length` items; 32 numbers and 20 items where CoLLM has 64 and 25.
 
 Tried on validation, one seed: on MovieLens-100K (1,535 rows) lr 1e-3 and 2e-3 had AUC .719 and .720, 64 wide
-.718; on CoLLM's ML-1M split (10,401 rows) lr 2e-3 .691, with a penalty of 30 .691, lr 1e-3 with dropout .4 .692.
+.718; on CoLLM's ML-1M split (10,401 rows) lr 2e-3 .691, with a penalty of 30 .691, lr 1e-3, dropout .4 .692.
 None is told apart. Who asks is in no vector, only what they liked, so AUC over all rows is below that of `mf`.
 """
 
