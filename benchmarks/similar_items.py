@@ -4,9 +4,9 @@
 
 Vectors lie about centres of their own, a centre for every fifty items, so neighbours are near as those of texts
 are. Every size runs in a process of its own that reads the vectors from a file and writes the table as the
-stage does, and the 100 first items' neighbours are held against all cosines. `held` is what libraries
-and the vectors take (as read, of length 1, and in the index), `peak` the most that the process held: memory is
-flat where the gap between the two does not grow with the items. Processor seconds say what a busy machine hides.
+stage does, and the 100 first items' neighbours are held against all cosines. `held` is what libraries and the
+vectors take (as read, of length 1, and in the index), `peak` the most that the process held: memory is flat
+where the gap between the two does not grow with the items. Processor seconds say what a busy machine hides.
 """
 
 import argparse
@@ -31,7 +31,8 @@ LOOKED_AT = 100  # items whose neighbours are found again by all cosines
 
 
 class Line(NamedTuple):
-    """Seconds of the search and the writing, of the clock and of processors; megabytes of vectors and libraries."""
+    """Seconds of the search and the writing, of the clock and of processors; megabytes of vectors and
+    libraries."""
 
     seconds: float
     cpu: float

@@ -76,7 +76,7 @@ def mean_cosine(vectors: Floats, pairs: int = PAIRS) -> float:
     second = (first + rng.integers(1, len(vectors), size=pairs)) % len(vectors)
     rows = unit(vectors)
     cosines = np.einsum("ij,ij->i", rows[first], rows[second])
-    void: NDArray[np.bool_] = ~rows.any(axis=1)
+    void = np.asarray(~rows.any(axis=1))
     return float(np.where(void[first] | void[second], 1.0, cosines).mean())
 
 
