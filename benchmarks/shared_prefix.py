@@ -119,7 +119,8 @@ def tell(name: str, prompts: Sequence[Ids], contest: Contest) -> None:
     print(
         f"  alone {contest.wall['alone']:.2f} s, shared {contest.wall['shared']:.2f} s, "
         f"{contest.wall['alone'] / contest.wall['shared']:.2f} times "
-        f"(rounds {low:.2f}-{middle:.2f}-{high:.2f}); "
+        f"(rounds {low:.2f}-{middle:.2f}-{high:.2f}; of processor time "
+        f"{contest.cpu['alone'] / contest.cpu['shared']:.2f}); "
         f"scores apart {apart:.1e} at most, of a spread of {float(alone.std()):.2f}"
     )
 

@@ -181,7 +181,7 @@ def asked_by(
     found = fill(template, slots, past, titles, settings.max_tokens, tokenizer)
     dropped = past["items"].list.len() - found["shown"].list.len()
     return (
-        rows.select("row", "part", "user", "item", label=pl.lit(1))
+        rows.select("row", "part", "user", "item", label=pl.lit(1), form=pl.lit(1, dtype=pl.UInt8))
         .hstack(found)
         .with_columns(items_shown=pl.col("shown").list.len(), items_dropped=dropped)
     )
