@@ -241,10 +241,9 @@ def prompts(settings: PalrPrompts, out: Draft, **inputs: Artefact) -> None:
     )
     if out.variant == "shuffled_candidates":
         plain, _ = render(found, settings, "rule_profile", out.seed, tokenizer)
-        none = pl.lit([], dtype=ITEMS).alias("vectors")
-        out.metric(
-            **controls.shares_changed(table.filter(role="ask").with_columns(none), plain.with_columns(none))
-        )
+        words = {"form": pl.lit(""), "vectors": pl.lit([], dtype=ITEMS)}  # one form of a prompt, words alone
+        both = (table.filter(role="ask"), plain)
+        out.metric(**controls.shares_changed(*(one.with_columns(**words) for one in both)))
 
 
 # --- what is learnt ----------------------------------------------------------------------------------------
