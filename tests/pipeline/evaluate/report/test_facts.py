@@ -192,7 +192,7 @@ def test_quarantine_is_grouped_by_rule(full):
 
 def test_settings_stand_in_the_order_of_sections(full):
     found = gather(full.everything, prompts=0).stages
-    assert [one.stage for one in found][:3] == ["ctr/split", "dataset", "source"]
+    assert [one.stage for one in found][:4] == ["ctr/split", "dataset", "similar_items", "source"]
     assert found[-1].section == "evaluate"
     assert next(one for one in found if one.stage == "mf").cells[1][0] == "seed 2"
 
