@@ -268,6 +268,10 @@ class WrittenLists(Table):
     outside = dy.UInt32(description="names that are of no candidate")
 
 
+class ChoicePrompts(Prompts):
+    grain: ClassVar[str] = "one prompt of one list: rows number lists, not examples, and item is the target"
+
+
 class Curve(Table):
     grain: ClassVar[str] = "one point of a learning curve"
     phase = dy.String(description="name of the training phase")

@@ -125,7 +125,8 @@ def choices(
     tokenizer: "Tokenizer",
     end: int | None,
 ) -> Choices:
-    """Rows of the table `prompts` with their candidates' titles as answers; end: the closing token, if any."""
+    """Rows of the table `choice_prompts` with their candidates' titles as answers; end: the closing token, if
+    any."""
     from pipeline.llm.soft_tokens import encode_slots
     from pipeline.llm.titles import endings_of
 
@@ -191,7 +192,7 @@ Render = Callable[
 
 
 def choice_checks(gather: Gather, render: Render) -> tuple[Check, ...]:
-    """Blocking checks of a stage that writes `prompts` over lists and the `candidates` of each.
+    """Blocking checks of a stage that writes `choice_prompts` over lists and the `candidates` of each.
 
     gather: its lists again; render: its prompts of given lists again.
     """
@@ -200,20 +201,20 @@ def choice_checks(gather: Gather, render: Render) -> tuple[Check, ...]:
         """Naming another candidate the target, and giving its place among the labels, changes no prompt."""
         lists = gather(inputs, settings, draft.seed)
         again = render(with_other_targets(lists), inputs, settings, draft.variant, draft.seed)
-        both = draft.read("prompts").join(again, on="row", how="full", suffix="_again")
+        both = draft.read("choice_prompts").join(again, on="row", how="full", suffix="_again")
         changed = both.filter(pl.col("prompt").ne_missing(pl.col("prompt_again"))).height
         return Verdict(changed == 0, f"{changed} of {both.height} prompts change", {"changed": changed})
 
     def inside_the_budget(draft: Draft, inputs: Mapping[str, Any], settings: Any) -> Verdict:
         """No prompt is longer than the token budget."""
-        over = draft.read("prompts").filter(pl.col("tokens") > settings.max_tokens).height
+        over = draft.read("choice_prompts").filter(pl.col("tokens") > settings.max_tokens).height
         return Verdict(over == 0, f"{over} prompts over {settings.max_tokens} tokens", {"over": over})
 
     def nothing_smuggled_in(draft: Draft, inputs: Mapping[str, Any], settings: Any) -> Verdict:
         """No title brings a special token or a line: beside its reserved ones each prompt has the same
         number."""
         read = load_tokenizer(model_folder(inputs["language_model"]))
-        faults = smuggled(draft.read("prompts"), read)
+        faults = smuggled(draft.read("choice_prompts"), read)
         return Verdict(not faults, "; ".join(faults))
 
     checks = (targets_change_no_prompt, one_prompt_a_list, target_listed_once, nothing_of_the_future)
@@ -235,7 +236,7 @@ def one_prompt_a_list(draft: Draft, inputs: Mapping[str, Any], settings: Any) ->
     stored = inputs["candidates"].table("candidates").filter(pl.col("list") == settings.lists)
     own = draft.read("candidates")
     due = pl.concat([stored.select(own.columns), own.filter(part="train")]).sort(own.columns)
-    prompts = draft.read("prompts")
+    prompts = draft.read("choice_prompts")
     same = own.sort(own.columns).equals(due)
     once = prompts.select(KEY).n_unique() == prompts.height
     told = prompts.select(KEY).sort(KEY).equals(own.select(KEY).unique().sort(KEY))
@@ -245,7 +246,7 @@ def one_prompt_a_list(draft: Draft, inputs: Mapping[str, Any], settings: Any) ->
 def target_listed_once(draft: Draft, inputs: Mapping[str, Any], settings: Any) -> Verdict:
     """Each list holds its prompt's target once, no item twice, and of training no other item its user had
     used."""
-    own, prompts = draft.read("candidates"), draft.read("prompts")
+    own, prompts = draft.read("candidates"), draft.read("choice_prompts")
     per_list = own.group_by(KEY).agg(
         target=pl.col("item").filter(pl.col("label") == 1).first(),
         targets=pl.col("label").sum(),
@@ -281,7 +282,7 @@ def nothing_of_the_future(draft: Draft, inputs: Mapping[str, Any], settings: Any
             walks.select(pl.lit("train").alias("part"), "user", "history"),
         ]
     )
-    both = draft.read("prompts").join(past, on=KEY, how="left")
+    both = draft.read("choice_prompts").join(past, on=KEY, how="left")
     wrong = both.filter(
         pl.col("shown").ne_missing(pl.col("history").list.tail(pl.col("shown").list.len()))
     ).height

@@ -61,7 +61,7 @@ from pipeline.llm.examples import SCORED, donors, draw
 from pipeline.llm.load import choose_dtype, end_id, load_tokenizer
 from pipeline.llm.named import shares_named, written_choices
 from pipeline.llm.settings import Plan, Scoring, SoftTuning, as_tuple
-from pipeline.schema import Candidates, Curve, Prompts, Rankings
+from pipeline.schema import Candidates, ChoicePrompts, Curve, Rankings
 from pipeline.stage import Artefact, Check, Draft, Input, Settings, Verdict, stage
 from pipeline.study import Words
 from pipeline.text.prompts import Template, fill, parse, safe_titles
@@ -159,7 +159,7 @@ def ask(
         asked_by(template, rows.filter(pl.Series(which == n)), titles, settings, tokenizer)
         for n, template in enumerate(templates(kind, settings))
     ]
-    return pl.concat(parts).sort("row").select(Prompts.column_names())
+    return pl.concat(parts).sort("row").select(ChoicePrompts.column_names())
 
 
 def asked_by(
@@ -226,7 +226,7 @@ def moved(vectors: "NDArray[np.float32]", seed: int) -> "NDArray[np.float32]":
         "sasrec": "next_item/sasrec",
         "language_model": "language_model",
     },
-    tables={"prompts": Prompts, "easy": Prompts, "candidates": Candidates},
+    tables={"choice_prompts": ChoicePrompts, "easy": ChoicePrompts, "candidates": Candidates},
     checks=(*choice_checks(gathered, rendered), *CONTROL_CHECKS),
     shared={"words": "words"},
     **FORMS,
@@ -238,7 +238,7 @@ def prompts(settings: LlaraPrompts, out: Draft, **inputs: Artefact) -> None:
     tokenizer = load_tokenizer(model_folder(inputs["language_model"]))
     titles = told(inputs, settings, tokenizer)
     out.table("candidates", lists.candidates)
-    out.table("prompts", rendered(lists, inputs, settings, out.variant, out.seed))
+    out.table("choice_prompts", rendered(lists, inputs, settings, out.variant, out.seed))
     learnt = Lists(lists.rows.filter(part="train"), lists.candidates)
     out.table("easy", rendered(learnt, inputs, settings, "text_only", out.seed))
     used = lists.candidates["item"].unique().sort().to_list()
@@ -248,7 +248,7 @@ def prompts(settings: LlaraPrompts, out: Draft, **inputs: Artefact) -> None:
     if out.variant == "shuffled_vectors":
         own = vectors_of(inputs["sasrec"], "hybrid", out.seed)
         out.metric(share_changed=round(float((shown != own).any(axis=1).mean()), 6))
-    out.metric(**sizes(out.read("prompts")))
+    out.metric(**sizes(out.read("choice_prompts")))
 
 
 def vectors_of(sasrec: Artefact, variant: str, seed: int) -> "NDArray[np.float32] | None":
@@ -354,7 +354,7 @@ def task_of(
     from pipeline.llm.tasks import Written
     from pipeline.llm.titles import log_likelihoods
 
-    table, candidates = prompts.table("prompts"), prompts.table("candidates")
+    table, candidates = prompts.table("choice_prompts"), prompts.table("candidates")
     tokenizer = load_tokenizer(folder)
     train, valid = (
         choices(rows, candidates, titles_of(prompts), tokenizer, end_id(folder))
@@ -410,7 +410,7 @@ def predictions(
     folder, dtype = model_folder(language_model), choose_dtype(settings.dtype)
     model, reading = tuned_reader(folder, prompts, adapter, dtype)
     rows, candidates = (
-        prompts.table("prompts").filter(pl.col("part").is_in(SCORED)),
+        prompts.table("choice_prompts").filter(pl.col("part").is_in(SCORED)),
         prompts.table("candidates"),
     )
     tokenizer, titles = load_tokenizer(folder), titles_of(prompts)

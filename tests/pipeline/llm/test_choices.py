@@ -182,7 +182,7 @@ def asked_of(lists: Lists = WHOLE, *_: Any) -> pl.DataFrame:
 
 
 def judged(check: Any, prompts: pl.DataFrame | None = None, own: pl.DataFrame = WHOLE.candidates) -> bool:
-    held: Any = Held(prompts=asked_of() if prompts is None else prompts, candidates=own)
+    held: Any = Held(choice_prompts=asked_of() if prompts is None else prompts, candidates=own)
     return check(held, INPUTS, SETTINGS).passed
 
 

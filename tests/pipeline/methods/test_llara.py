@@ -55,7 +55,7 @@ class TestLlara(MethodContract):
 
 
 def rows(artefact: Artefact) -> pl.DataFrame:
-    return artefact.table("prompts")
+    return artefact.table("choice_prompts")
 
 
 def test_no_check_fails_but_those_that_a_random_model_may_fail(made: Made) -> None:
