@@ -13,7 +13,7 @@ run: $(READY)
 	$(BIN)/interlingua run $(STUDY)
 
 test: $(READY)
-	$(BIN)/pytest -q
+	$(BIN)/pytest -q -n auto --dist loadfile
 
 ui: $(READY)
 	$(BIN)/interlingua ui --port $(PORT)
