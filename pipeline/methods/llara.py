@@ -152,7 +152,7 @@ def ask(
     tokenizer: "Tokenizer",
     seed: int,
 ) -> pl.DataFrame:
-    """Table `prompts` of the lists, a row each; titles: item -> safe, quoted title."""
+    """Table `choice_prompts` of the lists, a row each; titles: item -> safe, quoted title."""
     rows = lists.rows.with_columns(listed=listed(lists.rows, lists.candidates))
     which = mixed(seed, rows["row"].to_numpy()) % np.uint64(len(TEMPLATES))
     parts = [
@@ -203,7 +203,7 @@ def told(inputs: Mapping[str, Any], settings: LlaraPrompts, tokenizer: "Tokenize
 def rendered(
     lists: Lists, inputs: Mapping[str, Any], settings: LlaraPrompts, variant: str, seed: int
 ) -> pl.DataFrame:
-    """Table `prompts` of a variant."""
+    """Table `choice_prompts` of a variant."""
     tokenizer = load_tokenizer(model_folder(inputs["language_model"]))
     kind = "titles" if variant == "text_only" else "items"
     return ask(lists, told(inputs, settings, tokenizer), kind, settings, tokenizer, seed)
@@ -253,8 +253,10 @@ def prompts(settings: LlaraPrompts, out: Draft, **inputs: Artefact) -> None:
 
 def vectors_of(sasrec: Artefact, variant: str, seed: int) -> "NDArray[np.float32] | None":
     """The item vectors (n, d) that a variant shows, None for words alone."""
+    if variant == "text_only":
+        return None
     own = sasrec.tensors("vectors")["items"].numpy()
-    return {"text_only": None, "shuffled_vectors": moved(own, seed)}.get(variant, own)
+    return moved(own, seed) if variant == "shuffled_vectors" else own
 
 
 # --- tuning ------------------------------------------------------------------------------------------------
