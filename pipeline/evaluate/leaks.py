@@ -47,15 +47,17 @@ def moved_by_labels(
     examples: pl.DataFrame,
     prompts: pl.DataFrame,
     interactions: pl.DataFrame | None = None,
+    asked: pl.Series | None = None,
 ) -> pl.DataFrame:
     """Prompts (row, prompt, flipped) whose words or vectors change when every example's label is turned round.
 
     interactions: given where histories must be of train only; then every label that a history shows of a
-    held-out interaction is turned round too, so a prompt that hangs on one is found.
+    held-out interaction is turned round too, so a prompt that hangs on one is found. asked: rows of all
+    prompts, where `prompts` are a sample of them; no prompt shows the history of another row.
     """
     turned = examples.with_columns(opposite(pl.col("label")))
     if interactions is not None:
-        turned = with_held_out_turned(turned, interactions)
+        turned = with_held_out_turned(turned, interactions, prompts["row"] if asked is None else asked)
     again = make(turned).select("row", "form", flipped="prompt", others="vectors")
     mine = prompts.select("row", "form", "prompt", "vectors")
     both = mine.join(again, on=("row", "form"), how="full", coalesce=True)
@@ -67,8 +69,10 @@ def opposite(label: pl.Expr) -> pl.Expr:
     return (label == 0).cast(pl.UInt8)
 
 
-def with_held_out_turned(examples: pl.DataFrame, interactions: pl.DataFrame) -> pl.DataFrame:
-    """Examples whose histories show the opposite label of each event that is not one of train.
+def with_held_out_turned(
+    examples: pl.DataFrame, interactions: pl.DataFrame, rows: pl.Series
+) -> pl.DataFrame:
+    """Examples; the histories of `rows` show the opposite label of each event that is not one of train.
 
     examples: row, part, user, history, history_labels; interactions: row, user, item. A history tells items,
     not rows: the user's first uses of an item are taken for those of train, as many as train has.
@@ -76,18 +80,17 @@ def with_held_out_turned(examples: pl.DataFrame, interactions: pl.DataFrame) -> 
     train = interactions.join(examples.filter(part="train"), on="row", how="semi")
     uses = train.group_by("user", item="item").agg(uses=pl.len())
     events = (
-        examples.select("row", "user", item="history", label="history_labels")
+        examples.filter(pl.col("row").is_in(rows.implode()))
+        .select("row", "user", item="history", label="history_labels")
         .explode("item", "label", empty_as_null=False)
         .join(uses, on=("user", "item"), how="left", maintain_order="left")
         .with_columns(nth=pl.int_range(pl.len()).over("row", "item"))
     )
     held_out = pl.col("nth") >= pl.col("uses").fill_null(0)
     label = pl.when(held_out).then(opposite(pl.col("label"))).otherwise("label")
-    lists = events.group_by("row", maintain_order=True).agg(history_labels=label)
-    joined = examples.drop("history_labels").join(lists, on="row", how="left", maintain_order="left")
-    return joined.with_columns(pl.col("history_labels").fill_null(pl.lit([], dtype=pl.List(pl.UInt8)))).select(
-        examples.columns
-    )
+    lists = events.group_by("row", maintain_order=True).agg(turned=label)
+    joined = examples.join(lists, on="row", how="left", maintain_order="left")
+    return joined.with_columns(history_labels=pl.coalesce("turned", "history_labels")).drop("turned")
 
 
 def with_later_ratings_altered(

@@ -51,6 +51,7 @@ def prompt_checks(
             inputs["split"].table("examples"),
             some,
             inputs["dataset"].table("interactions") if train_only else None,
+            prompts["row"],
         )
         words = f"{moved.height} of {some.height} prompts change"
         words += f", a seeded sample of all {prompts.height}" if only is not None else ""

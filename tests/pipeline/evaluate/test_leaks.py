@@ -108,11 +108,11 @@ LEAKY = shown([], [10], [10, 11], [10, 11, 10], [], [10, 11, 10, 12], [12])
 
 
 def test_labels_of_train_are_left_in_histories() -> None:
-    assert leaks.with_held_out_turned(HONEST, USED).equals(HONEST)
+    assert leaks.with_held_out_turned(HONEST, USED, HONEST["row"]).equals(HONEST)
 
 
 def test_labels_of_held_out_uses_are_turned_a_second_use_of_an_item_too() -> None:
-    turned = leaks.with_held_out_turned(LEAKY, USED)
+    turned = leaks.with_held_out_turned(LEAKY, USED, LEAKY["row"])
     assert turned["history_labels"].to_list() == [[], [1], [1, 1], [1, 1, 0], [], [1, 1, 0, 0], [1]]
     assert turned.drop("history_labels").equals(LEAKY.drop("history_labels"))
     assert turned.schema == LEAKY.schema
@@ -120,8 +120,14 @@ def test_labels_of_held_out_uses_are_turned_a_second_use_of_an_item_too() -> Non
 
 def test_a_drawn_negative_of_train_does_not_make_an_item_one_of_train() -> None:
     drawn = HONEST.head(1).with_columns(row=pl.lit(99, pl.UInt32), item=pl.lit(12, pl.UInt32))
-    turned = leaks.with_held_out_turned(pl.concat([LEAKY, drawn]), USED)
+    both = pl.concat([LEAKY, drawn])
+    turned = leaks.with_held_out_turned(both, USED, both["row"])
     assert turned["history_labels"].to_list()[5] == [1, 1, 0, 0]
+
+
+def test_histories_of_rows_that_nobody_asks_about_are_left() -> None:
+    turned = leaks.with_held_out_turned(LEAKY, USED, pl.Series([5]))
+    assert turned["history_labels"].to_list() == [[], [1], [1, 1], [1, 1, 1], [], [1, 1, 0, 0], [1]]
 
 
 def tells_likes(examples: pl.DataFrame) -> pl.DataFrame:
@@ -134,3 +140,15 @@ def test_a_prompt_that_shows_a_held_out_label_is_found_where_histories_are_of_tr
     assert sorted(moved["row"]) == [3, 5]
     assert leaks.moved_by_labels(tells_likes, HONEST, tells_likes(HONEST), USED).is_empty()
     assert leaks.moved_by_labels(tells_likes, LEAKY, tells_likes(LEAKY)).is_empty()
+
+
+def of_the_row_before(examples: pl.DataFrame) -> pl.DataFrame:
+    """What a shuffled control might do: each prompt shows the past of another that is asked about."""
+    told = tells_likes(examples)
+    return told.with_columns(pl.col("prompt").shift(1, fill_value="none"))
+
+
+def test_a_label_in_a_history_that_another_prompt_shows_is_found_in_a_sample() -> None:
+    sample = of_the_row_before(LEAKY).filter(pl.col("row") == 6)
+    make = lambda turned: of_the_row_before(turned).filter(pl.col("row") == 6)  # noqa: E731
+    assert leaks.moved_by_labels(make, LEAKY, sample, USED, LEAKY["row"])["row"].to_list() == [6]
