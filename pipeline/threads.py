@@ -8,7 +8,7 @@ results do not depend on the number of threads.
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import torch
 
@@ -27,11 +27,28 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+class Mapper(Protocol):
+    """`map`: results of a function of jobs, in their order."""
+
+    def __call__(self, work: Callable[[Job], Result], jobs: Iterable[Job], /) -> Iterator[Result]: ...
+
+
+@contextmanager
+def workers(most: int) -> Iterator[Mapper]:
+    """A `map` that does as many jobs at once as torch may take threads, at most so many, each on one thread."""
+    count = min(torch.get_num_threads(), most)
+    with one_thread():
+        if count == 1:
+            yield map
+            return
+        with ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            yield pool.map
+
+
 def side_by_side(work: Callable[[Job], Result], jobs: Iterable[Job], device: torch.device) -> Iterator[Result]:
     """Results of the jobs in their order; on a processor as many at once as torch may take threads."""
-    workers = torch.get_num_threads() if device.type == "cpu" else 1
-    if workers == 1:
+    if device.type != "cpu":
         yield from map(work, jobs)
         return
-    with one_thread(), ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        yield from pool.map(work, jobs)
+    with workers(torch.get_num_threads()) as at_once:
+        yield from at_once(work, jobs)

@@ -7,14 +7,16 @@ windows of at most `length` inputs, counted from its end, and every position of 
 the state after some items foretells the next one. Rows are padded on the right, where no state that counts
 can see the padding, and batches hold windows of like length, so padding costs little.
 
-All of an epoch's randomness (the order of windows, dropout, negatives) comes from one generator seeded by
-(seed, epoch), so a checkpoint needs no generator state, as in `pipeline.collab.pairs`; a run that was killed
-goes on to the same bits. It runs on one thread of the processor: with two, sums are split and the last bits
-differ between machines.
+Each batch is cut into `LANES` parts, which stand on threads of their own, one thread each: their gradients are
+added in order, so the bits are the same however many threads there are. All randomness (the order of windows,
+dropout, negatives) comes from generators seeded by (seed, epoch) and by (seed, epoch, batch, lane), so a
+checkpoint needs no generator state, as in `pipeline.collab.pairs`; a run that was killed goes on to the same
+bits.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import NamedTuple
 
 import numpy as np
@@ -23,8 +25,9 @@ from torch import Generator, Tensor, nn
 
 from pipeline.collab.pairs import Fit, Fitting, Judge, Saving, fit_epochs, generator
 from pipeline.collab.ranked import Block, Scores
-from pipeline.threads import one_thread
+from pipeline.threads import Mapper, one_thread, workers
 
+LANES = 2  # parts of a batch; more would be parts too small to be worth a thread
 BUCKET = 8  # lengths are rounded up to a multiple of it before windows are put together
 ROWS = 512  # histories read at once when scoring
 
@@ -91,12 +94,47 @@ def fit_sequences(
         raise ValueError("no user has two training events, so there is no next item to learn from")
 
     def losses(epoch: int) -> Iterator[tuple[Tensor, int]]:
-        draws = generator(how.seed, epoch)
-        for rows in batches(cut.inputs, how.batch, draws):
-            these = steps(train, cut, rows)
-            yield loss(these, draws), len(these.targets)
+        for nth, rows in enumerate(batches(cut.inputs, how.batch, generator(how.seed, epoch))):
+            parts = [
+                (steps(train, cut, part), generator(how.seed, epoch, nth, lane))
+                for lane, part in enumerate(rows.tensor_split(min(LANES, len(rows))))
+            ]
+            yield mean_in_lanes(model, loss, parts, at_once), int(cut.inputs[rows].sum())
 
-    return fit_epochs(model, losses, judge, how, saving)
+    with workers(LANES) as at_once:
+        return fit_epochs(model, losses, judge, how, saving)
+
+
+class InLanes(torch.autograd.Function):
+    """The mean loss of a batch in parts; forward finds each part's gradient too, beside the others."""
+
+    @staticmethod
+    def forward(
+        ctx, loss: Loss, parts: Sequence[tuple[Steps, Generator]], at_once: Mapper, *weights: Tensor
+    ) -> Tensor:
+        total = sum(len(these.targets) for these, _ in parts)
+
+        def share(part: tuple[Steps, Generator]) -> tuple[Tensor, Sequence[Tensor]]:
+            with torch.enable_grad():
+                value = loss(*part) * (len(part[0].targets) / total)
+                return value.detach(), torch.autograd.grad(value, weights)
+
+        values, gradients = zip(*at_once(share, parts), strict=True)
+        ctx.save_for_backward(*(reduce(torch.add, one) for one in zip(*gradients, strict=True)))
+        return reduce(torch.add, values)
+
+    @staticmethod
+    def backward(ctx, *given: Tensor) -> tuple[Tensor | None, ...]:
+        return None, None, None, *(held * given[0] for held in ctx.saved_tensors)
+
+
+def mean_in_lanes(
+    model: nn.Module, loss: Loss, parts: Sequence[tuple[Steps, Generator]], at_once: Mapper
+) -> Tensor:
+    """The mean loss of all targets of the parts, and a way back from it."""
+    found = InLanes.apply(loss, parts, at_once, *model.parameters())
+    assert isinstance(found, Tensor)
+    return found
 
 
 def windows(histories: Histories, length: int) -> Windows:

@@ -69,9 +69,7 @@ def opposite(label: pl.Expr) -> pl.Expr:
     return (label == 0).cast(pl.UInt8)
 
 
-def with_held_out_turned(
-    examples: pl.DataFrame, interactions: pl.DataFrame, rows: pl.Series
-) -> pl.DataFrame:
+def with_held_out_turned(examples: pl.DataFrame, interactions: pl.DataFrame, rows: pl.Series) -> pl.DataFrame:
     """Examples; the histories of `rows` show the opposite label of each event that is not one of train.
 
     examples: row, part, user, history, history_labels; interactions: row, user, item. A history tells items,

@@ -25,6 +25,7 @@ from pipeline.collab.sequences import (
     fit_sequences,
     known_only,
     last_states,
+    mean_in_lanes,
     reader_scores,
     steps,
     windows,
@@ -177,7 +178,7 @@ def test_scoring_takes_one_thread_and_puts_the_number_back() -> None:
 TRAIN = histories([[user % 6, (user + 1) % 6, (user + 2) % 6, (user + 3) % 6] for user in range(20)] + [[1, 2]])
 
 
-def loss_of(net: Means) -> Callable[[Steps, Generator], Tensor]:
+def loss_of(net: Means) -> Callable[[Steps, Generator | None], Tensor]:
     return lambda these, draws: cross_entropy(
         net(these.inputs, draws)[these.real], net.vectors(), these.targets
     )
@@ -213,6 +214,34 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not() -> None:
     first, second, other = (unbroken(seed)[0].item for seed in (3, 3, 4))
     assert torch.equal(first, second)
     assert not torch.equal(first, other)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_bits_do_not_hang_on_the_number_of_threads(threads: int) -> None:
+    before, (one, fit) = torch.get_num_threads(), unbroken()
+    torch.set_num_threads(threads)
+    try:
+        other, again = unbroken()
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(one.item, other.item)
+    assert fit == again
+
+
+def test_parts_of_a_batch_have_the_loss_and_the_gradient_of_the_whole() -> None:
+    net, cut = Means(), windows(TRAIN, 4)
+    every = torch.arange(len(cut.start))
+    without_noise = lambda these, draws: loss_of(net)(these, None)  # noqa: E731
+    found = [
+        mean_in_lanes(net, without_noise, [(steps(TRAIN, cut, rows), generator(1)) for rows in cut_up], map)
+        for cut_up in ([every], [every[:1], every[1:9], every[9:]])
+    ]
+    assert torch.allclose(found[0], found[1])
+    (whole,), (parts,) = (torch.autograd.grad(3 * loss, [net.item]) for loss in found)
+    (plain,) = torch.autograd.grad(3 * without_noise(steps(TRAIN, cut, every), None), [net.item])
+    assert torch.allclose(whole, plain)
+    assert torch.allclose(parts, plain)
 
 
 @pytest.mark.parametrize("killed_after", [1, 2, 5])
