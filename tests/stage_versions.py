@@ -12,6 +12,7 @@ import io
 import json
 import tokenize
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -41,19 +42,22 @@ def code_of(stage: Stage) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
-def imports(module: str) -> Iterator[tuple[str, str | None]]:
+@cache
+def imports(text: str) -> list[tuple[str, str | None]]:
     """(module, name or None for the whole) of every import of pipeline, anywhere in a module's code."""
-    for node in ast.walk(ast.parse(source(module))):
+    found: list[tuple[str, str | None]] = []
+    for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
-            yield from ((a.name, None) for a in node.names if a.name.startswith("pipeline."))
+            found += [(a.name, None) for a in node.names if a.name.startswith("pipeline.")]
         elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "pipeline":
-            yield from ((str(node.module), a.name) for a in node.names)
+            found += [(str(node.module), a.name) for a in node.names]
+    return found
 
 
 def reach(module: str, seen: frozenset[str] = frozenset()) -> set[str]:
     """The module and every pipeline module that it imports."""
     found = {module, *seen}
-    for base, part in imports(module):
+    for base, part in imports(source(module)):
         for name in {base, f"{base}.{part}"} - MACHINERY - BY_NAME:
             if name not in found and name != "pipeline" and is_module(name):
                 found |= reach(name, frozenset(found))
@@ -62,7 +66,7 @@ def reach(module: str, seen: frozenset[str] = frozenset()) -> set[str]:
 
 def borrowed(modules: list[str]) -> dict[str, Any]:
     """What these modules import by name from the schema and the study: `pipeline.study.Words` -> the class."""
-    pairs = {pair for module in modules for pair in imports(module) if pair[0] in BY_NAME and pair[1]}
+    pairs = {pair for module in modules for pair in imports(source(module)) if pair[0] in BY_NAME and pair[1]}
     return {f"{base}.{name}": getattr(importlib.import_module(base), str(name)) for base, name in pairs}
 
 
@@ -91,6 +95,7 @@ def read_by(module: str) -> list[Path]:
     return [file for file in beside if f'"{file.name}"' in text]
 
 
+@cache
 def is_module(name: str) -> bool:
     try:
         return importlib.util.find_spec(name) is not None
@@ -98,6 +103,7 @@ def is_module(name: str) -> bool:
         return False
 
 
+@cache
 def origin(module: str) -> Path:
     spec = importlib.util.find_spec(module)
     assert spec is not None
@@ -109,6 +115,7 @@ def source(module: str) -> str:
     return origin(module).read_text()
 
 
+@cache
 def bare(text: str) -> str:
     """The code's tokens without comments, docstrings and layout: the same under every Python."""
     kept = [(kind, string) for kind, string in tokens(text) if kind not in LAYOUT]

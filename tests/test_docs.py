@@ -20,12 +20,14 @@ SERVERS = ("interlingua ui",)  # started by the test of the UI
 STUDY = """
 title: Ratings of a test
 words: {item: book, items: books, used: read, enjoy: like}
+leave_out: [ctr/din, ctr/lightgcn, ctr/sasrec]
 data:
   source: {locations: [ratings]}
   dataset:
     interactions: {file: ratings.csv, columns: {user_id: user, item_id: book, rating: stars, at: time}}
     items: {file: books.csv, columns: {item_id: book, title: name}}
   ctr: {split: {like_at_least: 4}}
+models: {mf: {penalties: [3]}, binary_codes: {penalties: [5], epochs: 3}}
 evaluate: {ctr: {leaderboard: {resamples: 100}}}
 """
 
