@@ -26,16 +26,33 @@ RENDERED_AGAIN = (
 )
 
 
-def prompt_checks(
-    render: Render, foreign: Collection[str], again: Collection[str] = (), ratings: bool = False
-) -> tuple[Check, ...]:
-    """Blocking checks of a prompts stage.
+@dataclass(frozen=True)
+class Guards:
+    """What is checked of the prompts of one method.
 
     render: makes its table again, or some rows of it; foreign: variants that show the pasts of other users;
-    again: variants that ask train rows a second time; ratings: whether prompts show any.
+    again: variants that ask train rows a second time.
     """
 
-    def labels_change_no_prompt(draft: Draft, inputs: Mapping[str, Any], settings: Any) -> Verdict:
+    render: Render
+    foreign: Collection[str] = ()
+    again: Collection[str] = ()
+
+    def checks(self, ratings: bool = False) -> tuple[Check, ...]:
+        """All of them, blocking. ratings: whether prompts show any."""
+        every = (
+            self.labels_change_no_prompt,
+            self.history_is_of_the_past,
+            self.target_not_in_history,
+            self.inside_the_budget,
+            self.one_prompt_per_example,
+            self.nothing_smuggled_in,
+            self.every_slot_has_its_vector,
+            *((self.later_ratings_change_no_prompt,) if ratings else ()),
+        )
+        return tuple(Check(check) for check in every)
+
+    def labels_change_no_prompt(self, draft: Draft, inputs: Mapping[str, Any], settings: Any) -> Verdict:
         """Turning round every example's label, and each held-out one in a history, changes no prompt.
 
         Where prompts are many, none of a seeded sample: all labels are turned all the same and every past is
@@ -47,7 +64,7 @@ def prompt_checks(
         only = some["row"] if some.height < prompts.height else None
         train_only = inputs["split"].settings.get("history_from") == "train"
         moved = leaks.moved_by_labels(
-            lambda turned: render(inputs, settings, draft.variant, draft.seed, turned, only),
+            lambda turned: self.render(inputs, settings, draft.variant, draft.seed, turned, only),
             inputs["split"].table("examples"),
             some,
             inputs["dataset"].table("interactions") if train_only else None,
@@ -59,20 +76,20 @@ def prompt_checks(
         facts = {"changed": moved.height, "rendered again": some.height}
         return Verdict(moved.is_empty(), words, facts)
 
-    def history_is_of_the_past(draft: Draft, inputs: Mapping[str, Any], settings: Any) -> Verdict:
+    def history_is_of_the_past(self, draft: Draft, inputs: Mapping[str, Any], settings: Any) -> Verdict:
         """Every history item that a prompt shows was used by its user before the prompt's time."""
-        return verdict_on_past(leaks.shown_too_early, draft, inputs, foreign)
+        return verdict_on_past(leaks.shown_too_early, draft, inputs, self.foreign)
 
-    def target_not_in_history(draft: Draft, inputs: Mapping[str, Any], settings: Any) -> Verdict:
+    def target_not_in_history(self, draft: Draft, inputs: Mapping[str, Any], settings: Any) -> Verdict:
         """No prompt shows its own target in the history, unless its user had really used it before."""
-        return verdict_on_past(leaks.targets_leaked, draft, inputs, foreign)
+        return verdict_on_past(leaks.targets_leaked, draft, inputs, self.foreign)
 
-    def inside_the_budget(draft: Draft, inputs: Mapping[str, Any], settings: Any) -> Verdict:
+    def inside_the_budget(self, draft: Draft, inputs: Mapping[str, Any], settings: Any) -> Verdict:
         """No prompt is longer than the token budget."""
         over = draft.read("prompts").filter(pl.col("tokens") > settings.max_tokens).height
         return Verdict(over == 0, f"{over} prompts over {settings.max_tokens} tokens", {"over": over})
 
-    def one_prompt_per_example(draft: Draft, inputs: Mapping[str, Any], settings: Any) -> Verdict:
+    def one_prompt_per_example(self, draft: Draft, inputs: Mapping[str, Any], settings: Any) -> Verdict:
         """Every example that is asked about has one prompt, with its own user, item and label.
 
         Two where a train row is asked in two forms.
@@ -80,15 +97,15 @@ def prompt_checks(
         keys = ("row", "part", "user", "item", "label")
         examples = inputs["split"].scan("examples").select(keys).collect()
         asked = few_shot(examples, settings.train_rows, draft.seed)
-        wanted = in_forms(asked, 2 if draft.variant in again else 1)
+        wanted = in_forms(asked, 2 if draft.variant in self.again else 1)
         same = wanted.equals(draft.read("prompts").select(wanted.columns))
         return Verdict(same, f"{asked.height} examples", {"examples": asked.height})
 
-    def nothing_smuggled_in(draft: Draft, inputs: Mapping[str, Any], settings: Any) -> Verdict:
+    def nothing_smuggled_in(self, draft: Draft, inputs: Mapping[str, Any], settings: Any) -> Verdict:
         """No title brings a special token or a line: all prompts have the same number of both."""
         return verdict_on_shape(draft.read("prompts"), load_tokenizer(model_folder(inputs["language_model"])))
 
-    def every_slot_has_its_vector(draft: Draft, inputs: Mapping[str, Any], settings: Any) -> Verdict:
+    def every_slot_has_its_vector(self, draft: Draft, inputs: Mapping[str, Any], settings: Any) -> Verdict:
         """Each reserved token of a prompt stands in a slot, and each slot shows one of the vectors that are
         there."""
         return verdict_on_slots(
@@ -97,31 +114,7 @@ def prompt_checks(
             draft.metrics.get("soft_vectors", 0) * draft.metrics.get("soft_tokens", 1),
         )
 
-    checks = (
-        labels_change_no_prompt,
-        history_is_of_the_past,
-        target_not_in_history,
-        inside_the_budget,
-        one_prompt_per_example,
-        nothing_smuggled_in,
-        every_slot_has_its_vector,
-    )
-    own = (ratings_check(render),) if ratings else ()
-    return (*(Check(check) for check in checks), *own)
-
-
-def in_forms(asked: pl.DataFrame, forms: int) -> pl.DataFrame:
-    """The examples with `form`: train rows once in each form, the others in the first."""
-    first = asked.with_columns(form=pl.lit(1, dtype=pl.UInt8))
-    train = first.filter(part="train")
-    more = [train.with_columns(form=pl.lit(form, dtype=pl.UInt8)) for form in range(2, forms + 1)]
-    return pl.concat([first, *more]).sort("row", "form")
-
-
-def ratings_check(render: Render) -> Check:
-    """The guard of prompts that show ratings."""
-
-    def later_ratings_change_no_prompt(draft: Draft, inputs: Mapping[str, Any], settings: Any) -> Verdict:
+    def later_ratings_change_no_prompt(self, draft: Draft, inputs: Mapping[str, Any], settings: Any) -> Verdict:
         """No prompt hangs on a rating of its moment or later, nor on a held-out one with histories of train.
 
         One example of each user, drawn by seed, is asked about again, with all such ratings of the user
@@ -136,13 +129,19 @@ def ratings_check(render: Render) -> Check:
             dataset.table("interactions"), chosen, examples, held_out_too=train_only
         )
         other = {**inputs, "dataset": Changed(dataset.path, dataset.manifest, {"interactions": altered})}
-        found = render(other, settings, draft.variant, draft.seed, examples, chosen["row"])
+        found = self.render(other, settings, draft.variant, draft.seed, examples, chosen["row"])
         both = prompts.join(found, on=("row", "form"), how="inner", suffix="_again")
         moved = both.filter(pl.col("prompt") != pl.col("prompt_again")).height
         facts = {"changed": moved, "rendered again": both.height}
         return Verdict(not moved, f"{moved} of {both.height} prompts change, of one row a user", facts)
 
-    return Check(later_ratings_change_no_prompt)
+
+def in_forms(asked: pl.DataFrame, forms: int) -> pl.DataFrame:
+    """The examples with `form`: train rows once in each form, the others in the first."""
+    first = asked.with_columns(form=pl.lit(1, dtype=pl.UInt8))
+    train = first.filter(part="train")
+    more = [train.with_columns(form=pl.lit(form, dtype=pl.UInt8)) for form in range(2, forms + 1)]
+    return pl.concat([first, *more]).sort("row", "form")
 
 
 @dataclass(frozen=True)

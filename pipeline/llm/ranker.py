@@ -23,7 +23,7 @@ from pipeline.llm.answer import PREDICTION_CHECKS, score_with
 from pipeline.llm.ask import Shown, ask, model_folder, write_prompts, write_vectors
 from pipeline.llm.examples import few_shot
 from pipeline.llm.few_shot import CURVE_CHECKS, Shots, few_shot_curve
-from pipeline.llm.guards import prompt_checks
+from pipeline.llm.guards import Guards
 from pipeline.llm.load import load_tokenizer
 from pipeline.llm.settings import Plan, Prompting, Scoring, Tuning
 from pipeline.schema import Curve, FewShot, Pairs, Prompts
@@ -149,7 +149,7 @@ class YesNoRanker:
         )
 
     def guards(self) -> tuple[Check, ...]:
-        return prompt_checks(self.render, self.foreign, tuple(self.asked_again), self.reads_ratings)
+        return Guards(self.render, self.foreign, tuple(self.asked_again)).checks(self.reads_ratings)
 
     def shares_changed(
         self, inputs: Mapping[str, Any], settings: Any, out: Draft, table: pl.DataFrame

@@ -40,7 +40,7 @@ class World:
 
     def judge(self, name: str, prompts: pl.DataFrame, variant: str = "titles", **changed) -> Verdict:
         draft = SimpleNamespace(read=lambda table: prompts, variant=variant, seed=1)
-        checks = guards.prompt_checks(changed.pop("render", RANKER.render), foreign=("shuffled_history",))
+        checks = guards.Guards(changed.pop("render", RANKER.render), foreign=("shuffled_history",)).checks()
         check = next(check for check in checks if check.name == name)
         settings = TallrecPrompts(train_rows=30, **changed)
         return check.run(draft, self.inputs, settings)  # type: ignore[arg-type]
