@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from pipeline.stage import Every, PerVariant, Pinned, Source, Spec, Stage, fingerprint
+from pipeline.stage import Every, PerVariant, Pinned, Source, Spec, Stage, decided, fingerprint
 from pipeline.store import Artefact, Store
 from pipeline.study import Study, StudyError, explain, nearest, repeated
 
@@ -125,9 +125,11 @@ class Graph:
                 raise StudyError(f"{study.file}: leave_out: unknown {name!r}{nearest(name, known)}")
 
     def tree(self, section: str) -> dict[str, Any]:
-        """The keys a section may hold: names of stages, by their parts."""
+        """The keys a section may hold: names of stages, by their parts, and settings that stages share."""
         known: dict[str, Any] = {}
         for stage in self.order:
+            shared = [path.partition(".") for path in stage.shared.values()]
+            known |= {key: None for head, dot, key in shared if head == section and dot}
             if stage.section != section:
                 continue
             *folders, last = stage.name.split("/")
@@ -235,7 +237,7 @@ class Graph:
             cell=cell,
             settings=settings,
             inputs=inputs,
-            fingerprint=fingerprint(stage, settings, cell, inputs, outside, threads),
+            fingerprint=fingerprint(stage, decided(stage, settings), cell, inputs, outside, threads),
             store=str(store.root),
             root=str(root),
             threads=threads,
@@ -310,8 +312,9 @@ def difference(planned: Planned, old: Artefact) -> str:
     reasons = []
     if was["version"] != planned.stage.version:
         reasons.append(f"version {was['version']} -> {planned.stage.version}")
-    for key in sorted({*was["settings"], *now.settings}):
-        before, after = was["settings"].get(key), now.settings.get(key)
+    settings = decided(planned.stage, now.settings)
+    for key in sorted({*was["settings"], *settings}):
+        before, after = was["settings"].get(key), settings.get(key)
         if before != after:
             reasons.append(f"{key} {json.dumps(before)} -> {json.dumps(after)}")
     if was["environment"]["threads"] != now.threads and planned.stage.heavy:

@@ -272,6 +272,17 @@ class ChoicePrompts(Prompts):
     grain: ClassVar[str] = "one prompt of one list: rows number lists, not examples, and item is the target"
 
 
+class Knowledge(Table):
+    """Rows of one owner stand together, in the order in which they were asked."""
+
+    grain: ClassVar[str] = "one text that a chat model was asked for, of one user or item"
+    kind = dy.String(description="what was asked: user_reasoning, item_facts, item_description or the like")
+    owner = dy.UInt32(description="dense user or item that it is about")
+    text = dy.String(nullable=True, description="the answer, cleaned; null where there is none")
+    status = dy.String(description="answered, refused, truncated, failed or not_asked")
+    answer = dy.String(nullable=True, description="fingerprint of the recorded answer; null without one")
+
+
 class Curve(Table):
     grain: ClassVar[str] = "one point of a learning curve"
     phase = dy.String(description="name of the training phase")

@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 FORMAT = 2  # of artefacts; raising it makes every artefact of the past a miss
 LIBRARIES = ("polars", "numpy", "torch", "transformers", "peft", "dataframely", "duckdb")
 Input = Artefact | list[Artefact]
+Connect = Callable[[Any], AbstractContextManager[Any]]  # settings of a chat model -> it, ready in the body
 TRACKS = {"pairs": "ctr", "rankings": "next_item", "orders": "rerank"}  # what is predicted -> its task
 
 
@@ -45,6 +46,11 @@ class Settings(BaseModel):
     """Base of every stage's settings: frozen, and an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def decided(self) -> dict[str, Any]:
+        """As plain JSON, what decides a result: all of it, but for what a class of settings sets aside."""
+        nested = {name: value.decided() for name, value in self if isinstance(value, Settings)}
+        return {**self.model_dump(mode="json"), **nested}
 
 
 @dataclass(frozen=True)
@@ -249,13 +255,22 @@ def fingerprint(
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
 
 
+def decided(stage: Stage, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of a stage's settings that are part of its artefact's identity."""
+    return stage.settings.model_validate(dict(settings)).decided()
+
+
 class Draft:
     """The artefact being written, and what its stage may know of the run."""
 
-    def __init__(self, path: Path, stage: Stage, spec: Spec, checkpoints: Path) -> None:
+    def __init__(
+        self, path: Path, stage: Stage, spec: Spec, checkpoints: Path, connect: Connect | None = None
+    ) -> None:
         self.path, self.stage, self.root = path, stage, Path(spec.root)
         self.study, self.cell = spec.study, spec.cell
         self.checkpoints = checkpoints  # survives a kill; gone once the artefact is there
+        self.connect = connect  # how a stage that asks a chat model reaches it
+        self.answers = Store(spec.store).answers
         self.metrics: dict[str, Any] = {}
         self.measured: dict[str, Any] = {}
         self.shapes: dict[str, Any] = {}
@@ -326,10 +341,11 @@ class StageFailed(RuntimeError):
     """A stage raised; the message names the stage and its cell, or the study's file and key at fault."""
 
 
-def run(spec: Spec) -> tuple[Artefact, bool]:
+def run(spec: Spec, connect: Connect | None = None) -> tuple[Artefact, bool]:
     """Make the spec's artefact, or find it made. Returns it and whether it was a cache hit.
 
-    Raises StageFailed where the stage's own code raises, FileNotFoundError where an input is not there.
+    connect: how to reach a chat model, for stages that ask one. Raises StageFailed where the stage's own code
+    raises, FileNotFoundError where an input is not there.
     """
     store = Store(spec.store)
     found = store.find(spec.stage, spec.fingerprint)
@@ -339,15 +355,15 @@ def run(spec: Spec) -> tuple[Artefact, bool]:
         found = store.find(spec.stage, spec.fingerprint)  # another run may have just made it
         if found is not None:
             return found, True
-        return make(spec, store, work), False
+        return make(spec, store, work, connect), False
 
 
-def make(spec: Spec, store: Store, work: Path) -> Artefact:
+def make(spec: Spec, store: Store, work: Path, connect: Connect | None = None) -> Artefact:
     """Run the stage's function on a fresh draft, judge it, and commit it."""
     stage = declared(spec.reference)
     inputs = {name: load(store, source) for name, source in spec.inputs.items()}
     settings = stage.settings.model_validate(dict(spec.settings))
-    draft = Draft(store.draft(work), stage, spec, work / "checkpoints")
+    draft = Draft(store.draft(work), stage, spec, work / "checkpoints", connect)
     with threads(spec.threads), watch(stage) as measured:
         try:
             stage.function(**inputs, settings=settings, out=draft)
@@ -363,7 +379,7 @@ def make(spec: Spec, store: Store, work: Path) -> Artefact:
         "version": stage.version,
         "fingerprint": spec.fingerprint,
         "cell": dict(spec.cell),
-        "settings": dict(spec.settings),
+        "settings": settings.decided(),
         "made_from": [source.__dict__ for source in flat(spec.inputs)],
         "outside": dict(spec.outside),
         "files": describe_files(draft.path),

@@ -5,6 +5,7 @@
     store/work/<fingerprint>/checkpoints/    where an interrupted stage goes on from
     store/work/<fingerprint>/draft-*/        an artefact being written
     store/locks/<fingerprint>.lock           held while an artefact is being written
+    store/answers/                           what chat models answered (`pipeline.knowledge`)
 
 An artefact exists when its manifest does: the draft is written beside, synced to disk, given its manifest
 last and moved into place by one rename. So a kill at any moment leaves an old state or a new one. The lock
@@ -95,6 +96,11 @@ class Store:
 
     def __init__(self, root: Path | str) -> None:
         self.root = Path(root).absolute()
+
+    @property
+    def answers(self) -> Path:
+        """Folder of the recorded answers of chat models."""
+        return self.root / "answers"
 
     def place(self, stage: str, fingerprint: str) -> Path:
         return self.root / "artefacts" / stage / fingerprint

@@ -12,6 +12,7 @@ from pathlib import Path
 from dagster_pipes import PipesContext, open_dagster_pipes
 
 from pipeline.stage import Spec, StageFailed, run
+from resources.chat import reach
 
 FAILED = 3  # exit status of a stage that raised, as against a process that died
 
@@ -20,7 +21,7 @@ def work(pipes: PipesContext) -> int:
     """Run the spec given in the Pipes extras. Returns the exit status."""
     spec, note = Spec.from_json(pipes.get_extra("spec")), Path(pipes.get_extra("note"))
     try:
-        artefact, hit = run(spec)
+        artefact, hit = run(spec, reach(Path(spec.root)))
     except (StageFailed, FileNotFoundError) as error:
         note.write_text(json.dumps({"failed": str(error)}))
         return FAILED

@@ -16,7 +16,7 @@ from assets.engine.shown import check_specs, definition
 from assets.engine.warehouse import build_warehouse
 from pipeline import study as studies
 from pipeline.graph import Graph
-from pipeline.stage import Stage
+from pipeline.stage import Stage, decided
 from pipeline.study import Study, StudyError
 from resources.project import Project
 
@@ -63,7 +63,8 @@ def code_versions(graph: Graph, known: Sequence[Study]) -> dict[str, str]:
 
 def wanted(stage: Stage, graph: Graph, study: Study) -> list[object]:
     try:
-        return [graph.settings(stage, study), graph.cells(stage, study), graph.threads(stage, study)]
+        settings = decided(stage, graph.settings(stage, study))
+        return [settings, graph.cells(stage, study), graph.threads(stage, study)]
     except StudyError as error:
         return [str(error)]
 
@@ -89,7 +90,7 @@ def build_one(
         metadata=definition(one.stage),
         code_version=version,
         check_specs=check_specs(one.stage, one.key),
-        pool=one.stage.needs if one.stage.heavy else None,
+        pool=None if one.stage.needs == "light" else one.stage.needs,
     )
     def stage_asset(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         own(context)

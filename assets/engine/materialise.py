@@ -20,6 +20,7 @@ from pipeline.graph import Planned, identity
 from pipeline.stage import StageFailed, flat, hash_file, run
 from pipeline.store import Artefact, Store
 from pipeline.study import Study, StudyError
+from resources.chat import reach
 from resources.child import run_in_child
 from resources.project import Project
 from resources.warehouse import publish
@@ -75,7 +76,9 @@ def refuse(cells: Sequence[Planned], store: Store) -> None:
 
 def make(planned: Planned, study: Study, context: dg.AssetExecutionContext) -> Made:
     away = study.budget.place == "process" and planned.stage.heavy
-    artefact, hit = run_in_child(planned.spec, context) if away else run(planned.spec)
+    artefact, hit = (
+        run_in_child(planned.spec, context) if away else run(planned.spec, reach(Path(planned.spec.root)))
+    )
     return Made(planned, artefact, hit)
 
 

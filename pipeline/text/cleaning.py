@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 
 JOINERS = "\u200c\u200d"  # format characters that some scripts and emoji need
 SOFT_TOKEN = "<|soft|>"  # reserved: it stands in a prompt where a language model reads a vector
+TEMPLATE = re.compile(  # what the chat templates of common models mark turns with
+    r"<\|[^<>|\n]{1,40}\|>|<\uff5c[^<>\n]{1,40}\uff5c>|\[/?INST\]|<</?SYS>>|</?s>|<(?:start|end)_of_turn>|"
+    r"\[/?(?:SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS)\]|<(?:bos|eos|pad|unk)>",
+    re.IGNORECASE,
+)
 DROPPED = ("Cc", "Cf", "Cs", "Co", "Cn")
 QUOTES = str.maketrans({'"': "'", "“": "'", "”": "'", "„": "'", "«": "'", "»": "'"})
 
@@ -33,6 +38,16 @@ def clean(text: str, longest: int) -> str:
 
 def shorten(line: str, longest: int) -> str:
     return line if len(line) <= longest else line[: longest - 1].rstrip() + "…"
+
+
+def without_turns(text: str) -> str:
+    """Break every text that a chat template of any common model marks a turn with; the rest stays as it is.
+
+    For texts on their way to a chat model whose tokenizer is not at hand, and for what it answers.
+    """
+    while TEMPLATE.search(text):
+        text = TEMPLATE.sub(lambda found: f"{found[0][0]} {found[0][1:]}", text)
+    return text
 
 
 def special_tokens(tokenizer: "Tokenizer") -> list[str]:
