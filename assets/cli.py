@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 from rich.markup import escape
 
+from assets import cli_answers
 from assets.engine import terminal
 from pipeline import study as studies
 from pipeline.study import StudyError
@@ -29,6 +30,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
+app.add_typer(cli_answers.app, name="answers")
 out = terminal.console()
 StudyName = Annotated[str, typer.Argument(help="A file in studies/, without .yaml", metavar="STUDY")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the whole traceback of an error.")]

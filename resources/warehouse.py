@@ -23,6 +23,7 @@ import polars as pl
 from filelock import FileLock
 
 from pipeline import schema
+from pipeline.knowledge.answers import COLUMNS
 from pipeline.store import Artefact, Store, sync, sync_folder
 
 SQL = Path(__file__).resolve().parents[1] / "warehouse"
@@ -85,6 +86,7 @@ FACTS: dict[str, tuple[str, dict[str, str]]] = {
         {**CELL, "parent_stage": "VARCHAR", "parent_fingerprint": "VARCHAR"},
     ),
 }
+DUCK: dict[Any, str] = {pl.String: "VARCHAR", pl.Int64: "BIGINT", pl.Float64: "DOUBLE"}
 PUBLISHED_COLUMNS: dict[str, str] = dict.fromkeys(
     ("method", "variant", "data", "track", "split", "metric", "value", "source", "note"), "VARCHAR"
 )
@@ -131,6 +133,7 @@ def build(file: Path, store: Store) -> None:
         for name, (grain, columns) in FACTS.items():
             create(con, f"raw.{name}", grain, values(columns, ROWS[name](heads)))
         published(con)
+        answers(con, store.answers / "segments")
         for folder, into in SCHEMAS.items():
             for view in in_order(SQL / folder):
                 create(con, f"{into}.{view.stem}", *read_view(view))
@@ -284,6 +287,18 @@ def published(con: duckdb.DuckDBPyConnection) -> None:
         path = quoted(literal_path(str(PUBLISHED)))
         parts.append(f"select * from read_csv({path}, header = true, all_varchar = true)")
     create(con, "raw.published", "one figure that a paper published", " union all by name ".join(parts))
+
+
+def answers(con: duckdb.DuckDBPyConnection, segments: Path) -> None:
+    """View of the recorded answers of chat models, of all studies; a torn record is left out."""
+    columns = {name: DUCK[kind] for name, kind in COLUMNS.items()}
+    select = nothing(columns)
+    if any(segments.glob("*.jsonl")):
+        typed = ", ".join(f"{identifier(name)}: {quoted(kind)}" for name, kind in columns.items())
+        files = quoted(f"{literal_path(str(segments))}/*.jsonl")
+        lines = f"format = 'newline_delimited', ignore_errors = true, columns = {{{typed}}}"
+        select = f"select * from read_json({files}, {lines}) where answer is not null"
+    create(con, "raw.answers", "one record of a chat model's answer, of a request asked again several", select)
 
 
 # ---- SQL text

@@ -96,6 +96,9 @@ class Spent(NamedTuple):
     money: float = 0.0
 
 
+NOTHING_SPENT = Spent()
+
+
 class Lost(Exception):
     """A call that brought no answer. wait: seconds that the endpoint asks for; charged: it may cost."""
 
@@ -120,7 +123,7 @@ def likely_tokens(messages: Sequence[Message]) -> int:
 class Purse:
     """Counts what was taken and what calls under way may still take, so that no cap is ever exceeded."""
 
-    def __init__(self, caps: Caps, prices: Prices, before: Spent = Spent()) -> None:  # noqa: B008
+    def __init__(self, caps: Caps, prices: Prices, before: Spent = NOTHING_SPENT) -> None:
         self.caps, self.prices = caps, prices
         self.calls, self.tokens, self.money = before
 
@@ -190,7 +193,7 @@ class Talk:
         client: Any,
         endpoint: Endpoint,
         chat: ChatSettings,
-        before: Spent = Spent(),  # noqa: B008
+        before: Spent = NOTHING_SPENT,
         reads: type[BaseModel] | None = None,
     ) -> None:
         self.client, self.endpoint, self.chat, self.reads = client, endpoint, chat, reads
@@ -458,7 +461,7 @@ def talk(
     endpoint: Endpoint,
     chat: ChatSettings,
     told: Callable[[Question, Reply], None],
-    before: Spent = Spent(),  # noqa: B008
+    before: Spent = NOTHING_SPENT,
     reads: type[BaseModel] | None = None,
 ) -> str | None:
     """Ask all questions; `told` hears of each once, as it ends. Returns why it stopped early, if it did.

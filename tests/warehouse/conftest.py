@@ -15,6 +15,7 @@ def store(tmp_path_factory) -> Store:
     synthetic.materialise(made, synthetic.study("baselines", methods={}))
     ranked = synthetic.ranked_study(seeds=(1, 2))
     synthetic.materialise(made, ranked, (*synthetic.STAGES, *synthetic.RANKED))
+    synthetic.record_answers(made)
     return made
 
 

@@ -20,6 +20,7 @@ from pipeline.evaluate.leaderboard import leaderboard, next_item_leaderboard, re
 from pipeline.evaluate.pointwise import user_metrics
 from pipeline.evaluate.recommendations import recommendations
 from pipeline.graph import Graph
+from pipeline.knowledge.answers import Answer, Ledger, fingerprint
 from pipeline.stage import Check, Pinned, Settings, Verdict, run, stage
 from pipeline.store import Artefact, Store
 from pipeline.study import Study
@@ -589,3 +590,29 @@ def materialise(
         )
         store.set_head(wanted.name, planned.stage.name, cells[planned.stage.name])
     return made
+
+
+def record_answers(store: Store) -> None:
+    """Two requests: one that failed before it was answered, one refused; and a record that a power cut tore."""
+    ledger = Ledger(store.answers)
+    with ledger.writer() as writer:
+        for at, (prompt, status, text) in enumerate(
+            [("Heat?", "failed", None), ("Heat?", "answered", "Thieves."), ("Alien?", "refused", None)]
+        ):
+            messages = ({"role": "system", "content": "Be brief."}, {"role": "user", "content": prompt})
+            facts = {"calls": 2, "price": 0.25, "tokens_in": 10, "tokens_out": 4, "at": 1e9 + at}
+            writer.append(
+                Answer(
+                    answer=fingerprint("m", messages, {}),
+                    model="m",
+                    messages=messages,
+                    parameters={},
+                    text=text,
+                    status=status,
+                    purpose="film",
+                    **facts,
+                )
+            )
+    (segment,) = ledger.segments.glob("*.jsonl")
+    with segment.open("ab") as handle:
+        handle.write(b'{"answer":"0123')

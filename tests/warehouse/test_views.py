@@ -10,6 +10,7 @@ from resources.warehouse import SQL, query, read_view
 
 VIEWS = sorted([*(SQL / "staging").glob("*.sql"), *(SQL / "marts").glob("*.sql")])
 KEYS = {  # what one row of a mart is
+    "answers": "answer",
     "leaderboard": "study, track, method, variant",
     "does_the_model_help": "study, track, method, variant, control, metric",
     "code_health": "study, stage, seed, entity",
