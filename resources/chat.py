@@ -103,7 +103,7 @@ def served(weights: Path, chat: ChatSettings, cores: int | None = None) -> Itera
         try:
             wait_for(server, told, said)
             address = f"http://{LOOPBACK}:{told.port}/v1"
-            yield Endpoint(address, weights.stem, told.key, near=True)
+            yield Endpoint(address, weights.stem, told.key, near=True, slots=slots)
         finally:
             stop(server)
 

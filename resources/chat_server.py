@@ -33,6 +33,7 @@ def parameters(told: dict[str, Any]) -> Any:
     serving.endpoint_slots = False
     serving.ui = False
     serving.use_jinja = True
+    serving.warmup = False  # the first answer warms it as well
     serving.verbosity = 1
     return serving
 

@@ -19,10 +19,10 @@ from typing import Any, NamedTuple
 import polars as pl
 from pydantic import BaseModel
 
-from pipeline.knowledge.answers import Answer, Ledger, Message, Writer, fingerprint
+from pipeline.knowledge.answers import Answer, Ledger, Message, fingerprint
 from pipeline.knowledge.chat import ChatError, Question, Reply, Spent, expects, likely_tokens, talk
 from pipeline.knowledge.settings import ChatSettings
-from pipeline.progress import Meter, meter
+from pipeline.progress import meter
 from pipeline.stage import Check, Draft, Input, Verdict
 from pipeline.text.cleaning import TEMPLATE, clean, without_turns
 
@@ -144,6 +144,7 @@ def ask(
     if out.connect is None:
         raise NotConnected(estimate)
     came: dict[str, Answer] = {}
+    paid = 0.0
     requests = {row.answer: row for row in missing}
     questions = [Question(row.answer, row.messages, row.purpose) for row in missing]
     parameters = addressed(chat, reads)
@@ -154,10 +155,13 @@ def ask(
     ):
 
         def hear(question: Question, reply: Reply) -> None:
+            nonlocal paid
             if reply.calls:
                 answer = recorded(requests[question.answer], reply, chat, parameters)
-                keep(answer, writer, came)
-            count(counting, came)
+                writer.append(answer)
+                came[answer.answer] = answer
+                paid += answer.price
+            counting.advance(1, f"{paid:.4f} paid")
 
         stopped = talk(questions, endpoint, chat, hear, before, reads)
     if stopped:
@@ -186,16 +190,6 @@ def recorded(request: Request, reply: Reply, chat: ChatSettings, parameters: Map
         price=chat.prices.of(reply.tokens_in + reply.lost_in, reply.tokens_out + reply.lost_out),
         at=time.time(),
     )
-
-
-def keep(answer: Answer, writer: Writer, came: dict[str, Answer]) -> None:
-    writer.append(answer)
-    came[answer.answer] = answer
-
-
-def count(counting: Meter, came: Mapping[str, Answer]) -> None:
-    price = sum(one.price for one in came.values()) if counting.done % 64 == 0 else None
-    counting.advance(1, None if price is None else f"{price:.4f} paid")
 
 
 # --- what came of it ---------------------------------------------------------------------------------------

@@ -34,6 +34,7 @@ OVERHEAD = (
     64  # tokens that an endpoint's chat template may add to a prompt, a system line of its own among them
 )
 PER_MESSAGE = 16  # and to each message
+LONGEST = 300  # characters of what an endpoint says of an error
 BYTES_PER_TOKEN = 4  # of plain English; for estimates only
 WRONG = (401, 403, 404)  # no later call would fare better
 PASSING = (408, 409, 425, 429)  # and all from 500: worth another try
@@ -61,6 +62,7 @@ class Endpoint:
     model: str
     key: str = field(default="none", repr=False)
     near: bool = False  # on this machine, so no proxy stands between
+    slots: int | None = None  # answers that it writes at once, where that is known: more would only wait there
 
     def hide(self, text: str) -> str:
         """The text without the key, whoever repeats it."""
@@ -213,7 +215,8 @@ class Talk:
             for question in waiting:  # shared: each worker takes the next
                 told(question, await self.answer(question))
 
-        workers = [asyncio.create_task(work()) for _ in range(self.chat.pace.concurrency)]
+        many = min(self.chat.pace.concurrency, self.endpoint.slots or self.chat.pace.concurrency)
+        workers = [asyncio.create_task(work()) for _ in range(many)]
         try:
             await asyncio.gather(*workers)
         finally:
@@ -356,7 +359,8 @@ class Talk:
 
     def refused(self, error: Any) -> Lost:
         """What an error status means. Raises ChatError where the study or its key is wrong."""
-        said = self.endpoint.hide(" ".join(str(error.message).split()))[:300]
+        told = re.sub(r"^Error code: \d+ - ", "", " ".join(str(error.message).split()))
+        said = self.endpoint.hide(told)[:LONGEST]
         if error.status_code in WRONG:
             raise ChatError(f"the endpoint of models.chat answers {error.status_code}: {said}") from None
         again = error.status_code in PASSING or error.status_code >= 500

@@ -67,7 +67,7 @@ class Pace(Settings):
     concurrency: int = Field(16, ge=1, description="requests under way at once")
     requests_per_minute: int | None = Field(None, ge=1, description="started in any minute; null: no limit")
     tokens_per_minute: int | None = Field(None, ge=1, description="those of any minute; null: no limit")
-    timeout: float = Field(120.0, gt=0, description="seconds until a request counts as lost")
+    timeout: float = Field(300.0, gt=0, description="seconds until a request counts as lost")
     tries: int = Field(6, ge=1, description="calls for one request before it has failed")
     wait: float = Field(
         1.0, gt=0, description="seconds before the second try, doubled for each more; with jitter"

@@ -20,7 +20,7 @@ from pipeline.knowledge.settings import ChatSettings
 from pipeline.stage import hash_file
 from resources import chat as resource
 from resources.chat import Serving, bring, key_of, reach, served, start, stop
-from tests.pipeline.knowledge.test_asking import draft_of
+from tests.toy_chat import draft_of
 
 ROOT = Path(__file__).parents[2]
 ELSEWHERE = {"location": "https://api.example.org/v1", "model": "m", "key": "SOME_KEY"}
@@ -38,7 +38,7 @@ def test_a_key_comes_from_the_variable_that_the_study_names() -> None:
 
 
 def test_a_variable_that_is_not_set_is_named() -> None:
-    with pytest.raises(ChatError, match=r"models\.chat\.key names SOME_KEY, which is not set"):
+    with pytest.raises(ChatError, match=r"models\.chat\.key names the variable SOME_KEY, which is not set"):
         key_of(ChatSettings.model_validate(ELSEWHERE), {"SOME_KEY": ""})
 
 

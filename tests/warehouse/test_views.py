@@ -318,3 +318,15 @@ def test_rankings_are_the_first_of_each_list_in_words(catalogue):
     assert found["item"].to_list() == long["item"].to_list()[:20]
     assert found["title"].to_list() == [titles[item] for item in found["item"]]
     assert set(found["user_id"]) == {"u3"}
+
+
+def test_an_answer_stands_once_with_what_all_its_records_took(catalogue):
+    rows = query(catalogue, "select prompt, status, text, calls, price, tokens_in from answers order by prompt")
+    assert rows.rows() == [
+        ("Alien?", "refused", "", 2, 0.25, 10),
+        ("Heat?", "answered", "Thieves.", 4, 0.5, 10),
+    ]
+
+
+def test_a_torn_record_of_an_answer_is_left_out(catalogue):
+    assert query(catalogue, "select count(*) from staging.answers").item() == 3

@@ -55,7 +55,7 @@ def segment(ledger: Ledger) -> Path:
 
 
 def test_the_address_of_an_answer_is_pinned_for_ever() -> None:
-    assert fingerprint("m", ASKED, {"temperature": 0.0, "max_tokens": 64}) == "PINNED"
+    assert fingerprint("m", ASKED, {"temperature": 0.0, "max_tokens": 64}) == "dd9031f74370ce21f7c30e7117cf99fa"
 
 
 @pytest.mark.parametrize(
@@ -196,8 +196,9 @@ def test_another_format_is_refused_by_name(tmp_path: Path) -> None:
 
 def test_the_segments_are_lines_that_duckdb_reads(tmp_path: Path) -> None:
     ledger = recorded(tmp_path, answer(), answer("Toys.", "Toy Story"))
-    found = duckdb.sql(f"select sum(tokens_in), max(model) from read_json('{segment(ledger)}')").fetchone()
-    assert found == (20, "m")
+    query = f"select sum(tokens_in), max(model) from read_json('{segment(ledger)}')"
+    with duckdb.connect() as connection:
+        assert connection.execute(query).fetchone() == (20, "m")
 
 
 def test_costs_are_told_by_model_and_purpose(tmp_path: Path) -> None:

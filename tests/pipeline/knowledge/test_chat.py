@@ -321,7 +321,7 @@ def test_a_wrong_form_is_sent_back_once_with_what_is_wrong() -> None:
     assert (replies["film"].status, replies["film"].text) == ("answered", '{"tags": ["heist"]}')
     assert (replies["film"].calls, replies["film"].tokens_in) == (2, 10)
     assert [one["role"] for one in heard.bodies[1]["messages"]] == ["user", "assistant", "user"]
-    assert "tags: Input should be a valid list" in asked(heard.bodies[1])
+    assert "tags: Input should be a valid array" in asked(heard.bodies[1])
 
 
 def test_a_form_that_stays_wrong_is_invalid_after_one_repair() -> None:
