@@ -1,8 +1,9 @@
 """The commands `interlingua answers ...`: what chat models said and cost, and one file of it for others."""
 
 import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
@@ -10,8 +11,13 @@ from rich.markup import escape
 from assets.engine import terminal
 from pipeline import study as studies
 from pipeline.knowledge.answers import Ledger, costs, export, take
+from pipeline.knowledge.batch import take as of_batch
+from pipeline.knowledge.settings import Prices
 from pipeline.study import StudyError
 from resources.project import Project
+
+if TYPE_CHECKING:
+    from pipeline.knowledge.asking import Estimate
 
 app = typer.Typer(
     help="Recorded answers of chat models: costs, export, import, price of a study.", no_args_is_help=True
@@ -50,10 +56,20 @@ def write(file: File) -> None:
 
 
 @app.command(name="import", epilog="Example: interlingua answers import answers.jsonl")
-def read(file: File) -> None:
+def read(
+    file: File,
+    requests: Annotated[
+        Path | None, typer.Option(help="The file of `answers batch`, where FILE is a batch's results.")
+    ] = None,
+    input_price: Annotated[float, typer.Option(help="Of a million tokens read, of a batch.")] = 0.0,
+    output_price: Annotated[float, typer.Option(help="Of a million tokens written, of a batch.")] = 0.0,
+) -> None:
     """Add the answers of a file: a study then replays them, with no network and no key."""
     try:
-        done = take(ledger(), file)
+        if requests is None:
+            done = take(ledger(), file)
+        else:
+            done = of_batch(ledger(), requests, file, Prices(input=input_price, output=output_price))
     except (ValueError, OSError) as error:
         raise fail(error) from None
     out.print(f"{done.new} answers added, {done.known} known already, {done.refused} refused", highlight=False)
@@ -63,19 +79,32 @@ def read(file: File) -> None:
 
 
 @app.command(epilog="Example: interlingua answers price quickstart")
-def price(
-    study: Annotated[str, typer.Argument(help="A file in studies/, without .yaml", metavar="STUDY")],
-) -> None:
+def price(study: StudyName) -> None:
     """What the study's chat stages would ask and pay, with nothing asked."""
+    for name, found in dry_runs(study):
+        said = found if isinstance(found, str) else str(found[0])
+        out.print(f"{name}: {said}", highlight=False, soft_wrap=True)
+
+
+@app.command(epilog="Example: interlingua answers batch my-study requests.jsonl")
+def batch(study: StudyName, file: File) -> None:
+    """Write what a study would ask as a file for a provider's batch interface."""
+    from pipeline.knowledge.batch import write
+
+    lines = [line for _, found in dry_runs(study) if not isinstance(found, str) for line in found[1]]
+    count = write(file, dict.fromkeys(lines))
+    out.print(f"{count} requests written to {file}", highlight=False, soft_wrap=True)
+
+
+def dry_runs(study: str) -> Iterator[tuple[str, "str | tuple[Estimate, Sequence[str]]"]]:
+    """Each chat stage of the study, and what it would ask, or why that is not known yet."""
     from assets.engine import declare
     from pipeline.knowledge.asking import dry_run
     from pipeline.stage import load
 
-    project = Project.here()
+    project, graph = Project.here(), declare.graph()
     try:
-        plan = declare.graph().plan(
-            studies.load(studies.find(project.root, study)), project.store, project.root
-        )
+        plan = graph.plan(studies.load(studies.find(project.root, study)), project.store, project.root)
     except StudyError as error:
         raise fail(error) from None
     asking = [planned for planned in plan if planned.stage.needs == "chat"]
@@ -86,9 +115,7 @@ def price(
         try:
             inputs = {key: load(project.store, source) for key, source in planned.spec.inputs.items()}
         except FileNotFoundError:
-            needed = ", ".join(declare.graph().parents(planned.stage))
-            out.print(f"{name}: its inputs are not made yet ({needed})", highlight=False)
+            yield name, f"its inputs are not made yet ({', '.join(graph.parents(planned.stage))})"
             continue
         with tempfile.TemporaryDirectory(prefix="interlingua-") as folder:
-            estimate = dry_run(planned.stage, planned.spec, inputs, Path(folder))
-        out.print(f"{name}: {estimate}", highlight=False, soft_wrap=True)
+            yield name, dry_run(planned.stage, planned.spec, inputs, Path(folder))

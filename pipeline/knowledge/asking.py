@@ -20,10 +20,11 @@ import polars as pl
 from pydantic import BaseModel
 
 from pipeline.knowledge.answers import Answer, Ledger, Message, fingerprint
+from pipeline.knowledge.batch import request_line
 from pipeline.knowledge.chat import ChatError, Question, Reply, Spent, expects, likely_tokens, talk
 from pipeline.knowledge.settings import ChatSettings
 from pipeline.progress import meter
-from pipeline.stage import Check, Draft, Input, Verdict
+from pipeline.stage import Check, Draft, Input, Spec, Stage, Verdict
 from pipeline.text.cleaning import TEMPLATE, clean, without_turns
 
 log = logging.getLogger("interlingua")
@@ -54,9 +55,9 @@ class Estimate(NamedTuple):
 class NotConnected(ChatError):
     """There is something to ask and nobody to ask it of: a dry run, or a replay that lacks answers."""
 
-    def __init__(self, estimate: Estimate) -> None:
+    def __init__(self, estimate: Estimate, batch: Sequence[str]) -> None:
         super().__init__(f"no chat model is at hand: {estimate}")
-        self.estimate = estimate
+        self.estimate, self.batch = estimate, batch  # the requests as a batch interface takes them
 
 
 class Request(NamedTuple):
@@ -142,7 +143,8 @@ def ask(
 ) -> tuple[dict[str, Answer], str | None]:
     """Ask what is missing. Returns the answers that came, failures among them, and why it stopped early."""
     if out.connect is None:
-        raise NotConnected(estimate)
+        parameters = addressed(chat, reads)
+        raise NotConnected(estimate, [request_line(row, chat.identity, parameters) for row in missing])
     came: dict[str, Answer] = {}
     paid = 0.0
     requests = {row.answer: row for row in missing}
@@ -304,12 +306,17 @@ CHECKS = (
 )
 
 
-def dry_run(stage: Any, spec: Any, inputs: Mapping[str, Input], folder: Path) -> Estimate:
-    """What a stage would ask, with nothing asked and nothing kept. folder: an empty one, for its draft."""
+def dry_run(
+    stage: Stage, spec: Spec, inputs: Mapping[str, Input], folder: Path
+) -> tuple[Estimate, Sequence[str]]:
+    """What a stage would ask, with nothing asked or kept: its price, and its requests for a batch interface.
+
+    folder: an empty one, for its draft.
+    """
     draft = Draft(folder, stage, spec, folder / "checkpoints")
     try:
         stage.function(**inputs, settings=stage.settings.model_validate(dict(spec.settings)), out=draft)
     except NotConnected as found:
-        return found.estimate
+        return found.estimate, found.batch
     requests = draft.metrics.get("requests", 0)
-    return Estimate(requests, requests, 0, 0, 0.0)
+    return Estimate(requests, requests, 0, 0, 0.0), []

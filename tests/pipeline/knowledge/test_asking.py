@@ -226,11 +226,11 @@ def verdicts(artefact: Artefact) -> dict[str, bool]:
 def test_a_dry_run_prices_a_stage_and_leaves_nothing(tmp_path: Path) -> None:
     spec = spec_of(tmp_path, chat={"prices": {"output": 1.0}})
     (tmp_path / "dry").mkdir()
-    estimate = dry_run(describing, spec, {}, tmp_path / "dry")
-    assert (estimate.asked, estimate.price) == (2, 512 / 1e6)
+    estimate, lines = dry_run(describing, spec, {}, tmp_path / "dry")
+    assert (estimate.asked, estimate.price, len(lines)) == (2, 512 / 1e6, 2)
     with endpoint() as heard:
         run(spec, reach(heard))
-    assert dry_run(describing, spec, {}, tmp_path / "dry").asked == 0
+    assert dry_run(describing, spec, {}, tmp_path / "dry")[0].asked == 0
 
 
 def test_a_key_reaches_no_file(tmp_path: Path) -> None:
