@@ -119,8 +119,10 @@ def test_stages_that_ask_share_a_pool(shop: Workshop) -> None:
 @pytest.mark.usefixtures("no_warehouse")
 def test_the_commands_price_count_export_and_import(shop: Workshop, heard: Heard, tmp_path: Path) -> None:
     assert "describing: 2 requests, 0 of them recorded, 2 to ask" in ask("price", "toy")
+    assert ask("batch", "toy", str(tmp_path / "requests.jsonl")).startswith("2 requests written")
     assert heard.calls == 0
     shop.computed()
+    assert ask("batch", "toy", str(tmp_path / "requests.jsonl")).startswith("0 requests written")
     assert "0 to ask" in ask("price", "toy")
     assert "films" in ask("costs")
     assert ask("export", str(tmp_path / "shared.jsonl")).startswith("2 answers written")
