@@ -89,7 +89,7 @@ def ask_all(
     before = spent(found.values())
     fresh, stopped = ask(missing, chat, out, ledger, before, estimate, reads) if missing else ({}, None)
     texts = told(rows, {**found, **fresh}, chat, reads).insert_column(0, requests["owner"])
-    if rows and missing and not texts["text"].count():
+    if fresh and not texts["answer"].count():
         why = next((one.error for one in fresh.values() if one.error), stopped)
         raise ChatError(f"the chat model gave no answer to any of {len(wanted)} requests: {why}")
     measure(out, rows, texts, {**found, **fresh}, fresh, stopped, ledger.torn)

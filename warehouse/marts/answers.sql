@@ -12,13 +12,13 @@ select
     sum(calls)::bigint as calls,
     sum(price) as price,
     arg_min(source, settled) as source,
-    max(at) as at
+    max(answered_at) as answered_at
 from (
     select
         *,
         messages::json ->> '$[#-1].content' as prompt,
         -- settled before failed; of the settled the first
-        (status = 'failed', at) as settled
+        (status = 'failed', answered_at) as settled
     from staging.answers
 ) as records
 group by answer

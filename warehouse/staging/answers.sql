@@ -17,5 +17,5 @@ select
     seconds,
     price,
     source,
-    to_timestamp(at)::timestamp as at
+    make_timestamp(("at" * 1000000)::bigint) as answered_at
 from raw.answers

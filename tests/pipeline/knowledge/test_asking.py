@@ -135,6 +135,15 @@ def test_no_answer_at_all_is_an_error_that_says_why(tmp_path: Path) -> None:
         ask(tmp_path, heard, requests("a", "b"), pace={"tries": 2})
 
 
+def test_a_model_that_refuses_everything_and_a_cap_of_nothing_are_no_errors(tmp_path: Path) -> None:
+    with endpoint(lambda body, number: says("")) as heard:
+        texts, _ = ask(tmp_path, heard, requests("a", "b"))
+        assert texts["status"].to_list() == ["refused"] * 2
+        texts, _ = ask(tmp_path, heard, requests("c", "d"), caps={"requests": 0})
+    assert texts["status"].to_list() == ["not_asked"] * 2
+    assert heard.calls == 2
+
+
 def test_nobody_to_ask_is_told_with_what_it_would_take(tmp_path: Path) -> None:
     chat = settings_of("http://127.0.0.1:9/v1", prices={"input": 1.0, "output": 10.0})
     with pytest.raises(NotConnected, match="2 requests, 0 of them recorded, 2 to ask") as found:
