@@ -133,9 +133,14 @@ class DIN(nn.Module):
         """The past's items (n, length), weighed by the target (n, dim) and summed (n, dim); 0 of nothing."""
         real = past != PAD
         owner = real.nonzero()[:, 0]
-        found = torch.zeros_like(target)
-        if not len(owner):
-            return found
-        key, query = embedding(past[real].long(), items), target[owner]
-        weight = self.attention(torch.cat([query, key, query - key, query * key], 1), draws)
-        return found.index_add(0, owner, weight[:, None] * key)
+        return weighed(self.attention, target, embedding(past[real].long(), items), owner, draws)
+
+
+def weighed(attention: Stack, target: Tensor, past: Tensor, owner: Tensor, draws: Generator | None) -> Tensor:
+    """Past items (m, dim) of rows owner (m,), weighed by their row's target (n, dim), summed (n, dim)."""
+    found = torch.zeros_like(target)
+    if not len(owner):
+        return found
+    query = target[owner]
+    weight = attention(torch.cat([query, past, query - past, query * past], 1), draws)
+    return found.index_add(0, owner, weight[:, None] * past)

@@ -1,0 +1,1 @@
+"""Click-through models: fields, backbones, and the door through which knowledge joins them."""
