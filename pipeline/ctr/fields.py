@@ -86,7 +86,7 @@ def attributes(table: pl.DataFrame, seen: Known) -> list[Attribute]:
 def values_of(rows: pl.DataFrame, of: Owner) -> Iterable[tuple[str, list[list[str]]]]:
     """Name of each field and every owner's values in it."""
     if of == "item":
-        yield "categories", [list(some or []) for some in rows["categories"]]
+        yield "categories", [some or [] for some in rows["categories"].to_list()]
         yield "year", [YEAR.findall(title) for title in rows["title"]]
         return
     profiles = [profile(text) for text in rows["profile"]]

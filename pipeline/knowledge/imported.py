@@ -22,7 +22,8 @@ from pipeline.study import nearest
 from pipeline.text.cleaning import clean
 
 REFUSAL = re.compile(
-    r"^\W*(i'?m sorry|i am sorry|sorry,|i apologi[sz]e|apologies|unfortunately, i|i'?m afraid|my apologies)"
+    r"^\W*(i'?m sorry|i am sorry|sorry,? (but )?(i\b|as an?\b)|i apologi[sz]e|my apologies|apologies"
+    r"|unfortunately, i|i'?m afraid)"
     r"|\bas an? (ai|artificial|large|language)\b"
     r"|\bi (can ?not|can'?t|am not able to|am unable to|'?m not able to|'?m unable to|do not have|don'?t have)"
     r" (provide|access|find|any (information|knowledge|data)|information|enough|describe|introduce|personal)",

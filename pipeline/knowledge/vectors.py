@@ -7,6 +7,7 @@ their texts begin alike among themselves, and taking away the mean undoes that. 
 size, so that layers find them as large as they expect.
 """
 
+import json
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,7 +31,9 @@ class KnowledgeVectors(Settings):
         64, ge=1, description="principal components kept of a text's vector; null for the encoder's own numbers"
     )
     max_tokens: int = Field(
-        256, ge=2, description="tokens of a text read at most, the first ones; the encoder's positions bound it"
+        512,
+        ge=2,
+        description="tokens of a text read at most, the first ones; the encoder's places bound it",
     )
     batch_tokens: int = Field(
         4096, ge=1, description="tokens of one pass, padding included; changes results by rounding only"
@@ -53,10 +56,16 @@ def encode(texts: pl.DataFrame, folder: Path, settings: KnowledgeVectors, label:
     safe = neutralise(distinct.to_list(), tokenizer)
     tokenizer.no_truncation()
     lengths = np.array([len(one.ids) for one in tokenizer.encode_batch_fast(safe)])
-    found = sentence_vectors(folder, safe, settings.max_tokens, settings.batch_tokens, label)
+    longest = min(settings.max_tokens, places(folder))
+    found = sentence_vectors(folder, safe, longest, settings.batch_tokens, label)
     place = dict(zip(distinct, range(len(distinct)), strict=True))
     of = np.array([place[text] for text in texts["text"]], dtype=np.int64)
-    return found[of], int((lengths[of] > settings.max_tokens).sum())
+    return found[of], int((lengths[of] > longest).sum())
+
+
+def places(folder: Path) -> int:
+    """Tokens that the encoder can tell the order of."""
+    return json.loads((folder / "config.json").read_text())["max_position_embeddings"]
 
 
 def small(vectors: Floats, components: int | None) -> tuple[Floats, float]:

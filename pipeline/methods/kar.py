@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from pipeline.collab.labelled import every_pair_scored_once
 from pipeline.collab.mf import better_than_chance
@@ -222,8 +222,18 @@ def few_texts_are_cut(draft: Draft, inputs: Mapping[str, Any], settings: Knowled
     return Verdict(max(cut.values()) < 0.5, f"cut: {words}", cut)
 
 
+class RawVectors(Settings):
+    like: KnowledgeVectors = Field(
+        KnowledgeVectors(), description="settings of `kar/vectors`, so that both are alike"
+    )
+
+    @field_validator("like", mode="before")
+    @classmethod
+    def defaults_where_nothing_is_written(cls, written: Any) -> Any:
+        return written or {}
+
+
 VECTORS = {
-    "settings": KnowledgeVectors,
     "section": "methods",
     "version": 1,
     "checks": (Check(every_owner_has_a_vector), Check(few_texts_are_cut, blocking=False)),
@@ -240,19 +250,26 @@ def joined(texts: pl.DataFrame, kind: str, answers: pl.DataFrame, keep_both: boo
     return both.select("owner", text=pl.coalesce(first, "text"))
 
 
-@stage("kar/raw_vectors", inputs={"texts": "kar/texts", "text_encoder": "text_encoder"}, **VECTORS)
-def raw_vectors(texts: Artefact, text_encoder: Artefact, settings: KnowledgeVectors, out: Draft) -> None:
+@stage(
+    "kar/raw_vectors",
+    settings=RawVectors,
+    inputs={"texts": "kar/texts", "text_encoder": "text_encoder"},
+    shared={"like": "methods.kar.vectors"},
+    **VECTORS,
+)
+def raw_vectors(texts: Artefact, text_encoder: Artefact, settings: RawVectors, out: Draft) -> None:
     """One vector for each user and item: what an encoder makes of what was told, without any answer."""
     rows = texts.table("knowledge")
     told_of = {
         kind: rows.filter(kind=name).select("owner", "text")
         for kind, name in (("user", "user_history"), ("item", "item_text"))
     }
-    write_vectors(told_of, text_encoder.file("model"), settings, out)
+    write_vectors(told_of, text_encoder.file("model"), settings.like, out)
 
 
 @stage(
     "kar/vectors",
+    settings=KnowledgeVectors,
     inputs={
         "texts": "kar/texts",
         "reasoning": "kar/reasoning",

@@ -1,0 +1,95 @@
+"""Ready texts: read by column, refusals recognised, every owner counted once."""
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from pipeline.data.importers.tables import TableError
+from pipeline.knowledge.imported import ReadyTexts, as_knowledge, counted, outside, read, refused
+from pipeline.schema import Knowledge
+
+OWNERS = pl.DataFrame({"owner": [0, 1, 2], "id": ["a", "b", "c"]}, schema_overrides={"owner": pl.UInt32})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "I'm sorry, but I cannot describe a film that I do not know.",
+        "As an AI language model, I don't have preferences.",
+        "Sorry, I can't help with that.",
+        "I apologize, but there is no such movie.",
+        "I don\u2019t have any information on this movie.",
+        "Unfortunately, I could not find it. I am not able to provide a rating.",
+        "I cannot provide a rating for it.",
+    ],
+)
+def test_a_refusal_is_recognised(text: str) -> None:
+    assert refused(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "A man is sorry for what he did, and cannot forgive himself.",
+        "An AI takes over a ship; its crew is unable to stop it.",
+        "Sorry, Wrong Number is a film noir of 1948.",
+        "The large cast and language barriers make for comedy.",
+        "9.5",
+    ],
+)
+def test_a_plot_is_no_refusal(text: str) -> None:
+    assert not refused(text)
+
+
+def test_every_owner_has_one_row_with_what_became_of_it() -> None:
+    texts = pl.DataFrame({"id": ["b", "a", "z"], "text": ["As an AI, I can't say.", 'A "heist"\nfilm.', "x"]})
+    table = as_knowledge(texts, OWNERS, "item_facts", 100)
+    Knowledge.validate(table)
+    assert table.select("owner", "kind", "text", "status", "answer").rows() == [
+        (0, "item_facts", "A 'heist' film.", "answered", None),
+        (1, "item_facts", None, "refused", None),
+        (2, "item_facts", None, "not_asked", None),
+    ]
+    assert counted(table) == {"answered": 1, "refused": 1, "truncated": 0, "failed": 0, "not_asked": 1}
+
+
+@pytest.mark.parametrize("ending", ["parquet", "csv", "jsonl"])
+def test_files_of_three_kinds_are_read(ending: str, tmp_path: Path) -> None:
+    table = pl.DataFrame({"movie": [1, 2, 2], "said": ["one", "two", "again"]})
+    {"parquet": table.write_parquet, "csv": table.write_csv, "jsonl": table.write_ndjson}[ending](
+        tmp_path / f"t.{ending}"
+    )
+    found = read(ReadyTexts(location=f"t.{ending}", id="movie", text="said"), tmp_path)
+    assert found.rows() == [("1", "one"), ("2", "two")]
+
+
+def test_a_wrong_column_or_ending_is_named(tmp_path: Path) -> None:
+    pl.DataFrame({"item_id": [1], "text": ["a"]}).write_parquet(tmp_path / "t.parquet")
+    (tmp_path / "t.xlsx").touch()
+    with pytest.raises(TableError, match=r"no column 'item_od'.*item_id"):
+        read(ReadyTexts(location="t.parquet", id="item_od"), tmp_path)
+    with pytest.raises(TableError, match="unknown ending"):
+        read(ReadyTexts(location="t.xlsx"), tmp_path)
+
+
+def test_the_content_of_the_file_is_part_of_what_the_artefact_is(tmp_path: Path) -> None:
+    assert outside(ReadyTexts(), tmp_path) == {}
+    hashes = []
+    for text in ("one", "three"):
+        pl.DataFrame({"id": [1], "text": [text]}).write_csv(tmp_path / "t.csv")
+        hashes.append(outside(ReadyTexts(location="t.csv"), tmp_path)["t.csv"])
+    assert hashes[0] != hashes[1]
+
+
+def test_real_answers_on_films_are_read_and_their_refusals_counted(shared_data: Path) -> None:
+    file = shared_data / "ml1m-llm-text" / "items.parquet"
+    if not file.exists():
+        pytest.skip("the real texts are not there")
+    texts = read(ReadyTexts(location=str(file), id="item_id", text="agent4rec_llm_rating"), Path("/"))
+    owners = texts.select("id").with_row_index("owner")
+    found = counted(as_knowledge(texts, owners, "item_facts", 4000))
+    assert texts.height == 3883
+    assert 10 <= found["refused"] <= 40
+    long = read(ReadyTexts(location=str(file), id="item_id", text="yulan_description_long"), Path("/"))
+    assert counted(as_knowledge(long, owners, "item_facts", 4000))["answered"] > 3700
