@@ -3,9 +3,9 @@
     python -m benchmarks.kar [--store store] [--study quickstart] [--backbones dcnv2,din] [--epochs 3]
 
 Both fits are the stage's own (`pipeline.ctr.fit.learn`), on one thread; the fastest pass counts, in processor
-seconds. `per row` reads every row's two vectors through the experts by itself, as KAR's code does, for one pass.
-Adapted once and stored, vectors cost a look-up: the last column is what scoring all rows takes so, over what it
-takes through the experts batch by batch.
+seconds. `per row` reads every row's two vectors through the experts by itself, as KAR's code does, for one
+pass. Adapted once and stored, vectors cost a look-up: the last column is what scoring all rows takes so, over
+what it takes through the experts batch by batch.
 """
 
 import argparse

@@ -210,15 +210,6 @@ class SimilarItems(Table):
     similarity = dy.Float32(min=-1, max=1, description="cosine of the two vectors, to six decimals")
 
 
-class Knowledge(Table):
-    grain: ClassVar[str] = "one text about one user or item, of one kind, by a language model or from elsewhere"
-    kind = dy.String(primary_key=True, description="user_reasoning, item_facts, item_description, ...")
-    owner = dy.UInt32(primary_key=True, description="dense user or item, as the kind says")
-    text = dy.String(nullable=True, description="cleaned; null where not covered")
-    status = dy.String(description="answered, refused, truncated, failed or not_asked")
-    answer = dy.String(nullable=True, description="fingerprint of the recorded answer, null if none")
-
-
 class ToldPasts(Table):
     grain: ClassVar[str] = "one user whose text tells a past, what it tells, and until when"
     user = dy.UInt32(primary_key=True, description="dense user")

@@ -19,7 +19,7 @@ from pipeline.data.sources import cache, find_local, hashes
 from pipeline.schema import Knowledge
 from pipeline.stage import Settings
 from pipeline.study import nearest
-from pipeline.text.cleaning import clean
+from pipeline.text.cleaning import clean, without_turns
 
 REFUSAL = re.compile(
     r"^\W*(i'?m sorry|i am sorry|sorry,? (but )?(i\b|as an?\b)|i apologi[sz]e|my apologies|apologies"
@@ -78,7 +78,7 @@ def as_knowledge(texts: pl.DataFrame, owners: pl.DataFrame, kind: str, longest: 
     rows = owners.join(texts, on="id", how="left", maintain_order="left")
     judged = [status_of(text) for text in rows["text"]]
     kept = [
-        clean(text, longest) if status == "answered" else None
+        without_turns(clean(without_turns(text), longest)) if status == "answered" else None
         for text, status in zip(rows["text"], judged, strict=True)
     ]
     table = rows.select("owner").with_columns(

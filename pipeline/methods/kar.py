@@ -8,8 +8,8 @@ Xi et al., RecSys 2024, https://arxiv.org/abs/2306.10933
 A user's text tells the first half of their train rows, at most `history`, and asks what they prefer, factor by
 factor; an item's asks what is known of it on the same factors (`pipeline.knowledge.questions`). Answers are
 encoded, the answer first and what was told behind it, and experts, some of them shared, turn a user's and an
-item's vector into fields of any backbone (`pipeline.ctr`), learnt with it. `reasoning` and `facts` take answers
-from a file and say how many they have; where there is none, what was told is encoded alone.
+item's vector into fields of any backbone (`pipeline.ctr`), learnt with it. `reasoning` and `facts` ask the
+study's chat model (`ask: true`) or take answers from a file; else what was told is encoded alone.
 
 A text is read only for rows strictly later than all it tells; for others the user's field is the learnt
 `missing` one, as for users without a text. So no row's label is ever in what is read for it, and all train rows
@@ -29,19 +29,28 @@ but for its name. Departures of the backbones stand in their files.
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import polars as pl
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from pipeline.collab.labelled import every_pair_scored_once
 from pipeline.collab.mf import better_than_chance
 from pipeline.ctr.fields import Dense, rows_of_owners
 from pipeline.ctr.fit import Material, fit_and_score, logits, material, scored
 from pipeline.ctr.settings import CtrSettings
+from pipeline.knowledge import asking
 from pipeline.knowledge.imported import ReadyTexts, as_knowledge, counted, outside, read
-from pipeline.knowledge.questions import histories, safe_titles, told
+from pipeline.knowledge.questions import (
+    fact_prompts,
+    histories,
+    reasoning_prompts,
+    requests,
+    safe_titles,
+    told,
+)
+from pipeline.knowledge.settings import SHARED, Chat
 from pipeline.knowledge.vectors import KINDS, KnowledgeVectors, Vectors, vectors_of, write_vectors
 from pipeline.llm.examples import donors
 from pipeline.schema import Curve, Knowledge, Pairs, Search, ToldPasts
@@ -115,7 +124,7 @@ def user_texts(
 @stage(
     "kar/texts",
     settings=Told,
-    section="methods",
+    section="models",
     version=1,
     inputs={"split": "ctr/split", "dataset": "dataset", "item_text": "item_text"},
     tables={"knowledge": Knowledge, "told": ToldPasts},
@@ -144,62 +153,93 @@ def texts(split: Artefact, dataset: Artefact, item_text: Artefact, settings: Tol
 # --- what is known -----------------------------------------------------------------------------------------
 
 
-def answered_or_said_why(draft: Draft, inputs: Mapping[str, Any], settings: ReadyTexts) -> Verdict:
-    """Of a file that the study names, half of the owners at least have a text that is no refusal."""
+class Answers(ReadyTexts):
+    words: Words = Field(Words(), description="words of the study; films and books have factors of their own")
+    title_length: int = Field(80, ge=8, description="characters of a title that is asked about at most")
+    ask: bool = Field(False, description="ask the study's chat model, about each user or item once")
+    chat: Chat
+
+    @model_validator(mode="after")
+    def one_source(self) -> Self:
+        if self.ask and self.location:
+            raise ValueError("`ask` and `location`: name a file of answers or ask for them, not both")
+        return self
+
+
+class Facts(Answers):
+    id: str = Field("item_id", description="the file's column with the source's own ids of items")
+
+
+class Reasoning(Answers):
+    id: str = Field("user_id", description="the file's column with the source's own ids of users")
+
+
+def most_have_an_answer(draft: Draft, inputs: Mapping[str, Any], settings: Answers) -> Verdict:
+    """Enough owners have an answer: half of them of a file, of a chat model the share that the study wants."""
+    if settings.ask:
+        return asking.answers_cover(draft, inputs, settings)
     if settings.location is None:
-        return Verdict(True, "no file of answers is named: the texts that were told stand in for them")
+        return Verdict(True, "nobody is asked and no file is named: what was told stands in for answers")
     found = {name: draft.metrics[name] for name in ("answered", "refused", "not_asked")}
     return Verdict(found["answered"] * 2 >= sum(found.values()), str(found), found)
 
 
-def answers(settings: ReadyTexts, owners: pl.DataFrame, kind: str, out: Draft) -> None:
-    """Write the `knowledge` of a file, or of nobody. owners: owner, id."""
-    nobody = pl.DataFrame(schema={"id": pl.String, "text": pl.String})
-    ready = read(settings, out.root) if settings.location else nobody
-    table = as_knowledge(ready, owners, kind, settings.longest)
-    out.table("knowledge", table)
-    out.metric(**counted(table), of_nobody_here=ready.join(owners, on="id", how="anti").height)
+def answers_differ(draft: Draft, inputs: Mapping[str, Any], settings: Answers) -> Verdict:
+    """A chat model does not say the same of everything."""
+    return asking.answers_differ(draft, inputs, settings) if settings.ask else Verdict(True, "nobody is asked")
 
 
-class ReadyFacts(ReadyTexts):
-    id: str = Field("item_id", description="its column with the source's own ids of items")
+def answers(settings: Answers, owners: pl.DataFrame, asked: pl.DataFrame, kind: str, out: Draft) -> None:
+    """Write the `knowledge` of the chat model, of a file or of nobody.
 
-
-class ReadyReasoning(ReadyTexts):
-    id: str = Field("user_id", description="its column with the source's own ids of users")
-
-
-@stage(
-    "kar/facts",
-    settings=ReadyFacts,
-    section="methods",
-    version=1,
-    inputs={"dataset": "dataset"},
-    tables={"knowledge": Knowledge},
-    checks=(Check(answered_or_said_why, blocking=False),),
-    outside=outside,
-)
-def facts(dataset: Artefact, settings: ReadyFacts, out: Draft) -> None:
-    """What a language model knows of each item, from a file of answers."""
-    answers(settings, dataset.table("items").select(owner="item", id="item_id"), "item_facts", out)
-
-
-@stage(
-    "kar/reasoning",
-    settings=ReadyReasoning,
-    section="methods",
-    version=1,
-    inputs={"dataset": "dataset"},
-    tables={"knowledge": Knowledge},
-    checks=(Check(answered_or_said_why, blocking=False),),
-    outside=outside,
-)
-def reasoning(dataset: Artefact, settings: ReadyReasoning, out: Draft) -> None:
-    """What a language model reasons of each user's preferences, from a file of answers.
-
-    The file must be made of what `kar/texts` tells, or of less: what was known later may not stand in it.
+    owners: owner, id. asked: owner, prompt, of those that a chat model is asked about.
     """
-    answers(settings, dataset.table("users").select(owner="user", id="user_id"), "user_reasoning", out)
+    if settings.ask:
+        texts = asking.ask_all(requests(asked, f"kar/{kind}"), settings.chat, out)
+        table = texts.with_columns(kind=pl.lit(kind)).select(Knowledge.column_names())
+    else:
+        nobody = pl.DataFrame(schema={"id": pl.String, "text": pl.String})
+        ready = read(settings, out.root) if settings.location else nobody
+        table = as_knowledge(ready, owners, kind, settings.longest)
+        out.metric(of_nobody_here=ready.join(owners, on="id", how="anti").height)
+    out.table("knowledge", table)
+    out.metric(**counted(table))
+
+
+ANSWERS = {
+    "section": "models",
+    "version": 1,
+    "tables": {"knowledge": Knowledge},
+    "checks": (
+        Check(most_have_an_answer, blocking=False),
+        Check(answers_differ, blocking=False),
+        Check(asking.texts_open_no_turn),
+    ),
+    "outside": outside,
+    "needs": "chat",
+    "shared": {**SHARED, "words": "words"},
+    "measured": True,
+}
+
+
+@stage("kar/facts", settings=Facts, inputs={"dataset": "dataset"}, **ANSWERS)
+def facts(dataset: Artefact, settings: Facts, out: Draft) -> None:
+    """What a language model knows of each item: asked for, or from a file."""
+    items = dataset.table("items")
+    asked = fact_prompts(items, settings.title_length, settings.words)
+    answers(settings, items.select(owner="item", id="item_id"), asked, "item_facts", out)
+
+
+@stage("kar/reasoning", settings=Reasoning, inputs={"dataset": "dataset", "texts": "kar/texts"}, **ANSWERS)
+def reasoning(dataset: Artefact, texts: Artefact, settings: Reasoning, out: Draft) -> None:
+    """What a language model reasons of each user's preferences: asked for, or from a file.
+
+    A file must be made of what `kar/texts` tells, or of less: what was known later may not stand in it.
+    """
+    told_of = texts.table("knowledge").filter(kind="user_history").select("owner", "text")
+    asked = reasoning_prompts(told_of, settings.words)
+    owners = dataset.table("users").select(owner="user", id="user_id")
+    answers(settings, owners, asked, "user_reasoning", out)
 
 
 def every_owner_has_a_vector(draft: Draft, inputs: Mapping[str, Any], settings: KnowledgeVectors) -> Verdict:
@@ -234,7 +274,7 @@ class RawVectors(Settings):
 
 
 VECTORS = {
-    "section": "methods",
+    "section": "models",
     "version": 1,
     "checks": (Check(every_owner_has_a_vector), Check(few_texts_are_cut, blocking=False)),
     "needs": "gpu",
@@ -244,7 +284,7 @@ VECTORS = {
 def joined(texts: pl.DataFrame, kind: str, answers: pl.DataFrame, keep_both: bool) -> pl.DataFrame:
     """owner, text: the answer where there is one, first; behind it, or in its place, what was told."""
     told_of = texts.filter(kind=kind).select("owner", "text")
-    given = answers.filter(status="answered").select("owner", answer="text")
+    given = answers.drop_nulls("text").select("owner", answer="text")
     both = told_of.join(given, on="owner", how="left", maintain_order="left")
     first = pl.format("{} {}", "answer", "text") if keep_both else pl.col("answer")
     return both.select("owner", text=pl.coalesce(first, "text"))
@@ -254,7 +294,7 @@ def joined(texts: pl.DataFrame, kind: str, answers: pl.DataFrame, keep_both: boo
     "kar/raw_vectors",
     settings=RawVectors,
     inputs={"texts": "kar/texts", "text_encoder": "text_encoder"},
-    shared={"like": "methods.kar.vectors"},
+    shared={"like": "models.kar.vectors"},
     **VECTORS,
 )
 def raw_vectors(texts: Artefact, text_encoder: Artefact, settings: RawVectors, out: Draft) -> None:
