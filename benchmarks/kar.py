@@ -97,7 +97,7 @@ def main() -> None:
     )
     rows = split.scan("examples").select("user", "item", "at").collect()
     dense = kar.dense_of(vectors_of(knowledge), rows, texts.table("told").select("user", "until"), "both", 1)
-    settings = kar.KarSettings()
+    settings = kar.KarSettings.model_validate({})
     held = fit.material(split, dataset, settings, dense)
     found = [measured(held, backbone, settings, asked.epochs) for backbone in asked.backbones.split(",")]
     print(pl.DataFrame(found))

@@ -60,9 +60,10 @@ class HybridExperts(nn.Module):
     def forward(self, kind: int, x: Tensor) -> Tensor:
         """Vectors (n, width) of a kind to (n, to)."""
         some = self.slices[kind]
-        inner = relu(x @ self.first[some] + self.first_bias[some])
-        outer = relu(inner @ self.second[some] + self.second_bias[some])
-        return (self.weights(kind, x).T[:, :, None] * outer).sum(0)
+        many = x.expand(some.stop - some.start, *x.shape)
+        inner = relu(torch.baddbmm(self.first_bias[some], many, self.first[some]))
+        outer = relu(torch.baddbmm(self.second_bias[some], inner, self.second[some]))
+        return torch.einsum("ne,end->nd", self.weights(kind, x), outer)
 
     def weights(self, kind: int, x: Tensor) -> Tensor:
         """What each of the kind's experts counts for, (n, experts), in sum 1."""
@@ -95,7 +96,7 @@ class Adaptor(nn.Module):
 
     def read(self, kind: int, rows: Tensor) -> Tensor:
         """Fields (n, to) of rows (n,); a row that is one beyond the last vector has `missing`."""
-        asked, place = rows.unique(return_inverse=True)
+        asked, place = distinct(rows, len(self.vectors[kind]) + 1)
         return embedding(place, self.adapted(kind, asked[asked < len(self.vectors[kind])]))
 
     def adapted(self, kind: int, rows: Tensor) -> Tensor:
@@ -107,6 +108,12 @@ class Adaptor(nn.Module):
     def stored(self) -> "Stored":
         """All vectors, adapted once."""
         return Stored(*(self.adapted(k, torch.arange(len(rows))) for k, rows in enumerate(self.vectors)))
+
+
+def distinct(rows: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The different numbers below `count` among rows (n,), in order, and the place of each row's among them."""
+    there = torch.zeros(count, dtype=torch.bool).index_fill_(0, rows, True)
+    return there.nonzero().squeeze(1), (there.cumsum(0) - 1)[rows]
 
 
 class Stored(NamedTuple):

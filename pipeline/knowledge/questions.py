@@ -127,7 +127,8 @@ def histories(
     pasts: pl.DataFrame, titles: Mapping[int, str], profiles: Mapping[int, str | None], words: Words
 ) -> pl.DataFrame:
     """What a prompt tells of each user, up to its question: owner, text."""
-    starred = bool((pasts["ratings"].explode(empty_as_null=False).max() or 0) > 1)  # else they are labels
+    given = pasts["ratings"].explode(empty_as_null=False)
+    starred = (given > 1).any()  # else they are labels
     opening = scenario(words).opening
     found = []
     for user, items, ratings, labels in pasts.select("user", "items", "ratings", "labels").iter_rows():

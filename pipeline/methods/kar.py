@@ -23,7 +23,7 @@ variant beside every control, so a study should ask for those of one backbone.
 
 Departures from the paper: rows are of the study's split, by time, not of users apart, and validation chooses,
 not test; all train rows are learnt from, not only those after the text; the encoder is the study's small one,
-its vectors brought to principal components of one scale; numbers a field 16, not 32; a history pooled as liked
+its vectors brought to principal components of one scale; numbers a field 16, not 32, and in an expert 64, not 128; a history pooled as liked
 and disliked, not with a vector of the rating; the rate of learning is constant, which in the paper's code it is
 but for its name. Departures of the backbones stand in their files.
 """
@@ -50,7 +50,7 @@ from pipeline.knowledge.questions import (
     safe_titles,
     told,
 )
-from pipeline.knowledge.settings import SHARED, Chat
+from pipeline.knowledge.settings import SHARED, Chat, ChatSettings
 from pipeline.knowledge.vectors import KINDS, KnowledgeVectors, Vectors, vectors_of, write_vectors
 from pipeline.llm.examples import donors
 from pipeline.schema import Curve, Knowledge, Pairs, Search, ToldPasts
@@ -157,7 +157,7 @@ class Answers(ReadyTexts):
     words: Words = Field(Words(), description="words of the study; films and books have factors of their own")
     title_length: int = Field(80, ge=8, description="characters of a title that is asked about at most")
     ask: bool = Field(False, description="ask the study's chat model, about each user or item once")
-    chat: Chat
+    chat: Chat = Field(ChatSettings(), description="the chat model, as `models.chat` has it")
 
     @model_validator(mode="after")
     def one_source(self) -> Self:
@@ -264,7 +264,7 @@ def few_texts_are_cut(draft: Draft, inputs: Mapping[str, Any], settings: Knowled
 
 class RawVectors(Settings):
     like: KnowledgeVectors = Field(
-        KnowledgeVectors(), description="settings of `kar/vectors`, so that both are alike"
+        KnowledgeVectors.model_validate({}), description="settings of `kar/vectors`, so that both are alike"
     )
 
     @field_validator("like", mode="before")
@@ -342,7 +342,7 @@ def vectors(
 class KarSettings(CtrSettings):
     shared: int = Field(2, ge=0, description="experts that users' and items' vectors share")
     dedicated: int = Field(2, ge=1, description="experts of users' vectors alone, and as many of items'")
-    hidden: int = Field(128, ge=1, description="numbers between an expert's two layers")
+    hidden: int = Field(64, ge=1, description="numbers between an expert's two layers")
     longer: int = Field(60, ge=1, description="items of a history that `longer_history` reads")
 
 

@@ -4,10 +4,12 @@ from dataclasses import dataclass
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch.nn.functional import linear, relu
 
 from pipeline.collab.pairs import generator
-from pipeline.ctr.adaptor import ITEM, USER, Adaptor, HybridExperts
+from pipeline.ctr.adaptor import ITEM, USER, Adaptor, HybridExperts, distinct
 
 
 @dataclass
@@ -68,6 +70,13 @@ def test_experts_read_each_different_vector_of_a_batch_once(monkeypatch: pytest.
     monkeypatch.setattr(made.experts, "forward", lambda kind, x: read.append(len(x)) or inside(kind, x))
     made.read(USER, torch.tensor([2, 0, 4, 2, 2, 0]))
     assert read == [2]
+
+
+@given(st.lists(st.integers(0, 9), min_size=1))
+def test_the_different_rows_are_those_of_unique(rows: list[int]) -> None:
+    asked, place = distinct(torch.tensor(rows), 10)
+    assert asked.tolist() == sorted(set(rows))
+    assert asked[place].tolist() == rows
 
 
 def test_gradients_reach_experts_gates_and_missing() -> None:
