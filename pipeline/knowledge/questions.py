@@ -128,7 +128,7 @@ def histories(
 ) -> pl.DataFrame:
     """What a prompt tells of each user, up to its question: owner, text."""
     given = pasts["ratings"].explode(empty_as_null=False)
-    starred = (given > 1).any()  # else they are labels
+    starred = (given.cast(pl.Float64) > 1).any()  # else they are labels
     opening = scenario(words).opening
     found = []
     for user, items, ratings, labels in pasts.select("user", "items", "ratings", "labels").iter_rows():

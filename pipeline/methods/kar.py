@@ -23,9 +23,10 @@ variant beside every control, so a study should ask for those of one backbone.
 
 Departures from the paper: rows are of the study's split, by time, not of users apart, and validation chooses,
 not test; all train rows are learnt from, not only those after the text; the encoder is the study's small one,
-its vectors brought to principal components of one scale; numbers a field 16, not 32, and in an expert 64, not 128; a history pooled as liked
-and disliked, not with a vector of the rating; the rate of learning is constant, which in the paper's code it is
-but for its name. Departures of the backbones stand in their files.
+its vectors brought to principal components of one scale; a field has 16 numbers, not 32, and an expert 64
+between its layers, not 128; a history is pooled as liked and disliked, not with a vector of the rating; the
+rate of learning is constant, which in the paper's code it is but for its name. Departures of the backbones
+stand in their files.
 """
 
 from collections.abc import Mapping
@@ -157,7 +158,7 @@ class Answers(ReadyTexts):
     words: Words = Field(Words(), description="words of the study; films and books have factors of their own")
     title_length: int = Field(80, ge=8, description="characters of a title that is asked about at most")
     ask: bool = Field(False, description="ask the study's chat model, about each user or item once")
-    chat: Chat = Field(ChatSettings(), description="the chat model, as `models.chat` has it")
+    chat: Chat = Field(ChatSettings.model_validate({}), description="the chat model, as `models.chat` has it")
 
     @model_validator(mode="after")
     def one_source(self) -> Self:
