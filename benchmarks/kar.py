@@ -1,6 +1,7 @@
 """What knowledge costs a click-through model: a pass over the training rows with it and without.
 
     python -m benchmarks.kar [--store store] [--study quickstart] [--backbones dcnv2,din] [--epochs 3]
+        [--batch 2048]
 
 Both fits are the stage's own (`pipeline.ctr.fit.learn`), on one thread; the fastest pass counts, in processor
 seconds. `per row` reads every row's two vectors through the experts by itself, as KAR's code does, for one
@@ -90,6 +91,7 @@ def main() -> None:
     parser.add_argument("--study", default="quickstart")
     parser.add_argument("--backbones", default="dcnv2,din")
     parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--batch", type=int, help="rows a step; the fit's own number if not given")
     asked = parser.parse_args()
     store = Store(Path(asked.store))
     split, dataset, texts, knowledge = (
@@ -97,7 +99,7 @@ def main() -> None:
     )
     rows = split.scan("examples").select("user", "item", "at").collect()
     dense = kar.dense_of(vectors_of(knowledge), rows, texts.table("told").select("user", "until"), "both", 1)
-    settings = kar.KarSettings.model_validate({})
+    settings = kar.KarSettings.model_validate({"batch": asked.batch})
     held = fit.material(split, dataset, settings, dense)
     found = [measured(held, backbone, settings, asked.epochs) for backbone in asked.backbones.split(",")]
     print(pl.DataFrame(found))
