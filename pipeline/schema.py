@@ -290,6 +290,12 @@ class Knowledge(Table):
     answer = dy.String(nullable=True, description="fingerprint of the recorded answer; null without one")
 
 
+class Neighbours(Table):
+    grain: ClassVar[str] = "one item"
+    item = dy.UInt32(primary_key=True, description="dense item")
+    neighbours = dy.List(dy.UInt32(), description="dense items near it, the nearest first")
+
+
 class Curve(Table):
     grain: ClassVar[str] = "one point of a learning curve"
     phase = dy.String(description="name of the training phase")

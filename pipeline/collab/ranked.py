@@ -233,12 +233,14 @@ def valid_ndcg_10(scores: Scores, queries: pl.DataFrame, n_items: int) -> float:
 def write_rankings(out: Draft, method: str, scores: Scores, split: Artefact, settings: RankedSettings) -> None:
     """Rank all queries of the split and write table `rankings`, validation NDCG@10 and counts of lost targets.
 
-    Variants: `default`, seen items masked, and `seen_kept` where the settings ask for it.
+    Variants: the stage's own, seen items masked, and `seen_kept` (of a method `VARIANT_seen_kept`) where the
+    settings ask for it.
     """
     queries, catalogue = split.table("queries"), split.table("catalogue")
+    own, kept = out.variant, "seen_kept" if out.variant == "default" else f"{out.variant}_seen_kept"
     found = {
-        variant: order(scores, queries, catalogue.height, masked=variant == "default", top=settings.top)
-        for variant in ("default", *(["seen_kept"] if settings.seen_kept else []))
+        variant: order(scores, queries, catalogue.height, masked=variant == own, top=settings.top)
+        for variant in (own, *([kept] if settings.seen_kept else []))
     }
     named = [
         rows.select(
@@ -252,7 +254,7 @@ def write_rankings(out: Draft, method: str, scores: Scores, split: Artefact, set
     ]
     out.table("rankings", pl.concat(named))
     out.metric(
-        valid_ndcg_10=mean_of(found["default"].filter(part="valid"), "ndcg_10"),
+        valid_ndcg_10=mean_of(found[own].filter(part="valid"), "ndcg_10"),
         **lost_targets(queries, catalogue),
     )
 
