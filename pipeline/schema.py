@@ -296,6 +296,20 @@ class Neighbours(Table):
     neighbours = dy.List(dy.UInt32(), description="dense items near it, the nearest first")
 
 
+class Tags(Table):
+    """The most frequent first."""
+
+    grain: ClassVar[str] = "one tag of the vocabulary"
+    tag = dy.String(primary_key=True, description="the tag, in lower case")
+    answers = dy.UInt32(description="answers of a chat model that hold it")
+
+
+class ItemTags(Table):
+    grain: ClassVar[str] = "one item that was asked about"
+    item = dy.UInt32(primary_key=True, description="dense item")
+    tags = dy.List(dy.String(), description="its tags, the first ones count most")
+
+
 class Curve(Table):
     grain: ClassVar[str] = "one point of a learning curve"
     phase = dy.String(description="name of the training phase")
