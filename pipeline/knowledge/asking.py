@@ -252,7 +252,7 @@ def measure(
     }
     out.metric(
         requests=len({row.answer for row in rows}),
-        coverage=round(texts["text"].count() / many, 6),
+        coverage=round(texts["text"].count() / many, 6) if texts.height else 1.0,
         **{f"{status}_share": round(share, 6) for status, share in shares.items()},
         duplicate_share=round(duplicates(rows, texts), 6),
         answer_tokens_in=sum(one.tokens_in for one in answers.values()),

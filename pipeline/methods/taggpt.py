@@ -1,21 +1,21 @@
-"""TagGPT: a chat model tags items in a vocabulary that it made itself; the tags are a field of a click-through model.
+"""TagGPT: a chat model tags items in a vocabulary of its own; a click-through model reads the tags as a field.
 
 Li et al., 2023, https://arxiv.org/abs/2304.03022
 
     item_text -> taggpt/samples (several answers an item) -> taggpt/tags (vocabulary; each item's tags)
-        -> taggpt/predictions (a backbone of the ctr track that reads tags as one more field of the item) -> pairs
+        -> taggpt/predictions (a backbone of the ctr track that reads tags as one more field) -> pairs
 
-The vocabulary is every tag that more than two answers hold, near-duplicates merged by cosine. The generative tagger
-gives an item the tags near what was written of it; the selective one asks again, with the tags nearest to the
-item's text to choose from, and counts votes.
+The vocabulary is every tag that more than two answers hold, near-duplicates merged by cosine. The generative
+tagger gives an item the tags near what was written of it; the selective one asks again, with the tags nearest
+to the item's text to choose from, and counts votes.
 
-Variants: `generative` (default), `selective`. Controls: `without_tags` (the same backbone), `shuffled_tags` (each
-item has the generative tags of another).
+Variants: `generative` (default), `selective`. Controls: `without_tags` (the same backbone), `shuffled_tags`
+(each item has the generative tags of another).
 
-Departures: prompts are in English and of the study's words, where the paper's are Chinese and of videos, without
-its five examples; the encoder is the study's small one; the paper ends at tags and judges them by hand, so the
-backbone that reads them is ours. Answers of unequal samples are drawn at `temperature`, the paper's 1.5; a small
-model says little of use at that, so a study may lower it.
+Departures: prompts are in English and of the study's words, where the paper's are Chinese and of videos,
+without its five examples; the encoder is the study's small one; the paper ends at tags and judges them by hand,
+so the backbone that reads them is ours. Samples are drawn at `temperature`, the paper's 1.5; a small model says
+little of use at that, so a study may lower it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -42,8 +42,8 @@ if TYPE_CHECKING:
     from pipeline.text.embeddings import Floats
 
 BUILD = (
-    "You make interest tags for {items}. Infer what would interest somebody about the {item} below, and write it "
-    "as several short tags, separated by commas.\n{text}\nTags:"
+    "You make interest tags for {items}. Infer what would interest somebody about the {item} below, and write "
+    "it as several short tags, separated by commas.\n{text}\nTags:"
 )
 CHOOSE = (
     "You choose interest tags for {items}. Which of these tags fit the {item} below? Write only tags of this "
@@ -51,6 +51,7 @@ CHOOSE = (
 )
 MESSAGE = pl.Struct({"role": pl.String, "content": pl.String})
 REQUESTS = {"owner": pl.UInt32, "purpose": pl.String, "sample": pl.Int64, "messages": pl.List(MESSAGE)}
+TAGS, ITEM_TAGS = {"tag": pl.String, "answers": pl.UInt32}, {"item": pl.UInt32, "tags": pl.List(pl.String)}
 FORMS: dict[str, Any] = {
     "section": "methods",
     "variants": ("generative", "selective", "without_tags", "shuffled_tags"),
@@ -65,7 +66,7 @@ class Asking(Settings):
     chat: Chat
     words: Words = Field(Words(), description="words of the study; `item` and `items` are used")
     samples: int = Field(5, ge=1, description="answers for each item")
-    temperature: float = Field(1.5, ge=0, le=2, description="of these answers, whatever the study's other ones have")
+    temperature: float = Field(1.5, ge=0, le=2, description="of these answers, whatever other ones have")
 
     @property
     def asked(self) -> ChatSettings:
@@ -105,7 +106,7 @@ class Samples(Asking):
 def samples(item_text: Artefact, settings: Samples, out: Draft) -> None:
     """Several answers an item, with tags as the chat model likes; none for the variant without tags."""
     words = settings.words.model_dump()
-    texts = item_text.table("item_text").select("item", "text").head(settings.items)
+    texts = item_text.table("item_text").select("item", "text")[: settings.items]
     prompts = [(item, BUILD.format(**words, text=text)) for item, text in texts.iter_rows()]
     wanted = requests([] if out.variant == "without_tags" else prompts, settings.samples, "taggpt sample")
     found = asking.ask_all(wanted, settings.asked, out)
@@ -118,7 +119,7 @@ def samples(item_text: Artefact, settings: Samples, out: Draft) -> None:
 class Tagging(Asking):
     more_than: int = Field(2, ge=0, description="a tag counts that more answers than this hold")
     merge_above: float = Field(0.95, gt=0, le=1, description="cosine above which two tags are one")
-    near_above: float = Field(0.9, gt=0, le=1, description="cosine above which a tag is what was written of an item")
+    near_above: float = Field(0.9, gt=0, le=1, description="cosine above which a tag is what an answer wrote")
     choices: int = Field(10, ge=1, description="tags that the selective tagger chooses from")
     most: int = Field(10, ge=1, description="tags of an item at most, the first ones")
 
@@ -195,7 +196,9 @@ def every_tag_is_of_the_vocabulary(draft: Draft, inputs: Mapping[str, Any], sett
     given = draft.read("item_tags").explode("tags", empty_as_null=False)
     strange = given.join(draft.read("tags"), left_on="tags", right_on="tag", how="anti").height
     twice = given.height - given.unique().height
-    return Verdict(not strange and not twice, f"{strange} strange tags, {twice} doubled", {"tags": given.height})
+    return Verdict(
+        not strange and not twice, f"{strange} strange tags, {twice} doubled", {"tags": given.height}
+    )
 
 
 def most_items_have_tags(draft: Draft, inputs: Mapping[str, Any], settings: Tagging) -> Verdict:
@@ -233,8 +236,8 @@ def tags(item_text: Artefact, samples: Artefact, text_encoder: Artefact, setting
 
 def write_tags(held: Vocabulary, given: Mapping[int, list[str]], out: Draft) -> None:
     """Write the vocabulary, the items' tags and their figures."""
-    out.table("tags", pl.DataFrame({"tag": held.tags, "answers": held.counts}, schema=Tags.to_polars_schema()))
-    rows = pl.DataFrame({"item": given.keys(), "tags": given.values()}, schema=ItemTags.to_polars_schema())
+    out.table("tags", pl.DataFrame({"tag": held.tags, "answers": held.counts}, schema=TAGS))
+    rows = pl.DataFrame({"item": given.keys(), "tags": given.values()}, schema=ITEM_TAGS)
     out.table("item_tags", rows.sort("item"))
     lengths = rows["tags"].list.len()
     out.metric(
