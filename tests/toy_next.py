@@ -111,7 +111,7 @@ def artefact(folder: Path, **tables: pl.DataFrame) -> Artefact:
 
 def draft(stage: Stage, folder: Path) -> Draft:
     """An empty draft of a stage."""
-    spec = cast(Spec, SimpleNamespace(root=str(folder), study="toy", cell={}))
+    spec = cast(Spec, SimpleNamespace(root=str(folder), store=str(folder), study="toy", cell={}))
     return Draft(folder / "draft", stage, spec, folder / "checkpoints")
 
 
