@@ -186,7 +186,7 @@ SCORES = np.array([[4, 3, 2, 1, -np.inf]] * 2, dtype=np.float32)
 def out(tmp_path):
     from pipeline.stage import Draft
 
-    spec = SimpleNamespace(root=str(tmp_path), study="toy", cell={"seed": 3})
+    spec = SimpleNamespace(root=str(tmp_path), store=str(tmp_path), study="toy", cell={"seed": 3})
     return Draft(tmp_path / "draft", toy, spec, tmp_path)
 
 

@@ -37,7 +37,7 @@ def draft(tmp_path: Path) -> MakeDraft:
     """An empty draft of a stage."""
 
     def make(stage: Stage) -> Draft:
-        spec = cast(Spec, SimpleNamespace(root=str(tmp_path), study="toy", cell={}))
+        spec = cast(Spec, SimpleNamespace(root=str(tmp_path), store=str(tmp_path), study="toy", cell={}))
         return Draft(tmp_path / "draft", stage, spec, tmp_path / "checkpoints")
 
     return make
