@@ -9,6 +9,8 @@ import numpy as np
 import polars as pl
 import pytest
 
+from pipeline.collab.fitted import scores_of
+from pipeline.collab.ranked import order
 from pipeline.methods import llm_rec
 from pipeline.methods.llm_rec import (
     KINDS,
@@ -209,3 +211,10 @@ def test_neighbours_of_all_events_are_caught(worlds) -> None:
 
     assert not llm_rec.neighbours_are_of_train(Drawn(), {"split": split}, ASK).passed  # type: ignore[arg-type]
     assert made.manifest["checks"]["neighbours_are_of_train"]["passed"]
+
+
+def test_the_finished_artefact_is_asked_again_and_orders_to_the_bit(worlds) -> None:
+    made = worlds[0]["all"]["llm_rec/predictions"]
+    split = Store(made.path.parents[3]).get("next_item/split", toy_next.SPLIT)
+    again = order(scores_of(made, split), split.table("queries"), toy_next.ITEMS)
+    assert again.equals(made.table("rankings").select(again.columns))
