@@ -20,7 +20,7 @@ SERVERS = ("interlingua ui",)  # started by the test of the UI
 STUDY = """
 title: Ratings of a test
 words: {item: book, items: books, used: read, enjoy: like}
-leave_out: [ctr/din, ctr/lightgcn, ctr/sasrec]
+leave_out: [ctr/din, ctr/lightgcn, ctr/sasrec, ctr/deepfm, ctr/dcnv2, ctr/fibinet, ctr/autoint]
 data:
   source: {locations: [ratings]}
   dataset:
