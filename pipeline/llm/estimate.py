@@ -8,6 +8,7 @@ No torch here: a dry run asks for every stage at once.
 """
 
 import json
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
@@ -27,6 +28,7 @@ BITS = {"8bit": 1.0, "4bit": 0.57}  # bytes of a weight, with the scales of 4 bi
 TOKEN_IN_PYTHON = 36  # bytes of one token id in a list
 WRITTEN_SHARE = 0.25  # of a text's tokens that its answer may have, where the loss reads whole answers
 EFFICIENCY = 0.35  # of a plain product's pace that a whole pass keeps
+LIBRARIES = 375 * 2**20  # bytes, measured
 PAST_RUNS = 8
 OLD_NAMES = {
     "layers": ("num_hidden_layers", "n_layer", "n_layers", "num_layers"),
@@ -89,12 +91,20 @@ def foretell(
         return Forecast(0, seconds=0.0)
     shape = shape_of(read_config(model), model.metrics.get("parameters"))
     work = work_of(settings, inputs.get("prompts"))
-    parts = memory(settings, shape, work, machine)
+    parts = {**memory(settings, shape, work, machine), "libraries": libraries()}
     seconds, paced_by = None, ""
     if work.tuned or work.judged:
         pace, paced_by = pace_of(settings, Store(store), machine) or timed_pace(machine)
         seconds = operations(settings, shape, work) / pace
-    return Forecast(sum(parts.values()), parts, seconds, paced_by, cures(settings, shape, work, machine))
+    less = {
+        setting: size + parts["libraries"] for setting, size in cures(settings, shape, work, machine).items()
+    }
+    return Forecast(sum(parts.values()), parts, seconds, paced_by, less)
+
+
+def libraries() -> int:
+    """Bytes that torch, transformers and peft take, where this process has not loaded them."""
+    return 0 if "peft" in sys.modules else LIBRARIES
 
 
 def asks_nothing(settings: Any) -> bool:
@@ -160,7 +170,9 @@ def is_tuning(settings: Any) -> bool:
 def memory(settings: Any, shape: Shape, work: Work, machine: Machine) -> dict[str, int]:
     """Bytes at the peak, by what they are for."""
     size = bytes_of(settings, machine)
-    tokens = max(settings.batch_tokens, -(-work.longest // TILE) * TILE)
+    longest = -(-work.longest // TILE) * TILE
+    most = settings.examples_per_step * longest if is_tuning(settings) else settings.batch_tokens
+    tokens = max(min(settings.batch_tokens, most), longest)
     workers = machine.workers if shape.own else 1
     parts = {"weights": weights(settings, shape, size), "prompts": work.rows * work.mean * TOKEN_IN_PYTHON}
     if is_tuning(settings):
@@ -263,16 +275,18 @@ def pace_of(settings: Any, store: Store, machine: Machine) -> tuple[float, str] 
 
 
 def past_runs(settings: Any, store: Store, machine: Machine) -> Iterator[float]:
-    """Operations a second of finished stages with settings of this kind, the latest first."""
+    """Operations a second of finished stages with settings of this kind, the latest first; on a processor, as
+    if they had had this machine's threads."""
     files = (store.root / "artefacts").glob("*/*/*/manifest.json")
     for file in sorted(files, key=lambda file: file.stat().st_mtime, reverse=True):
         found = Artefact(file.parent, json.loads(file.read_text()))
         tokens, seconds = found.metrics.get("tokens_seen"), found.measured.get("seconds")
         alike = ("rank" in found.settings) == is_tuning(settings) and "batch_tokens" in found.settings
         here = found.measured.get("device") == machine.device and "attention" in found.measured
-        shape = shape_behind(found, store) if alike and here and tokens and seconds else None
-        if shape is not None:
-            yield past_operations(found, shape) / seconds
+        shape = shape_behind(found, store) if alike and here else None
+        if shape is not None and tokens and seconds:
+            lanes = machine.workers / found.measured.get("threads", machine.workers)
+            yield past_operations(found, shape) / seconds * (1 if machine.accelerator else lanes)
 
 
 def past_operations(ran: Artefact, shape: Shape) -> float:
@@ -303,9 +317,9 @@ def timed_pace(machine: Machine) -> tuple[float, str]:
 
     width = 1024
     one = np.ones((width, width), np.float32)
-    one @ one  # the first one starts the threads
+    np.matmul(one, one)  # the first one starts the threads
     started = time.perf_counter()
-    one @ one
+    np.matmul(one, one)
     seconds = max(time.perf_counter() - started, 1e-6)
     faster = 2 if machine.native else 1
     return EFFICIENCY * faster * 2 * width**3 / seconds, "a timed product, roughly"

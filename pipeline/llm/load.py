@@ -334,9 +334,8 @@ def fused_attention(config: Any) -> bool:
     """Whether transformers has the fused attention for an architecture; BLOOM, MPT and GPT-J have none."""
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
 
-    return type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING or bool(
-        MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]._supports_sdpa
-    )
+    known: Any = MODEL_FOR_CAUSAL_LM_MAPPING
+    return type(config) not in known or bool(known[type(config)]._supports_sdpa)
 
 
 def in_few_bits(quantisation: Quantisation) -> dict[str, Any]:

@@ -1,9 +1,10 @@
 """What is told before a run: sizes by hand, what moves them, and that what does not fit is refused unloaded."""
 
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -157,7 +158,7 @@ def ran(tmp_path: Path) -> Path:
     (model / "model").mkdir()
     (model / "model/config.json").write_text(json.dumps(SMOL))
     source = [{"stage": "language_model", "fingerprint": "m"}]
-    measured = {"device": "cpu", "attention": "own", "seconds": 4.0}
+    measured = {"device": "cpu", "attention": "own", "seconds": 4.0, "threads": 2}
     facts = {"metrics": {"tokens_seen": 1000}, "settings": {"batch_tokens": 512}}
     artefact(tmp_path, "a/predictions", "p", measured=measured, made_from=source, **facts)
     how = {"batch_tokens": 512, "rank": 8, "examples_per_step": 5, "valid_rows": 10, "evaluate_every": 1}
@@ -172,6 +173,8 @@ def test_the_pace_is_that_of_earlier_runs_of_the_same_kind(ran: Path) -> None:
     tuning = SHAPE.inner * (4 * 100 + 2 * 10 * 10 * 3) / 10
     assert estimate.pace_of(Tuning(), store, HERE) == (tuning, "1 earlier runs here")
     assert estimate.pace_of(Scoring(), store, GPU) is None  # ran elsewhere
+    alone = Machine(free=1, workers=1)
+    assert estimate.pace_of(Scoring(), store, alone) == (SHAPE.inner * 2 * 1000 / 8, "1 earlier runs here")
 
 
 def test_seconds_come_from_the_pace_and_else_from_a_timed_product(ran: Path, tmp_path: Path) -> None:
@@ -196,6 +199,19 @@ def test_nothing_is_told_of_a_model_that_is_not_there_or_not_asked(ran: Path) ->
     assert without_prompts is not None
     assert without_prompts.seconds is None
     assert without_prompts.memory > 500 * MiB
+
+
+def test_libraries_count_where_they_are_not_loaded_yet(ran: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    inputs = {"language_model": Store(ran).find("language_model", "m")}
+    sizes = []
+    for loaded in (False, True):
+        monkeypatch.delitem(sys.modules, "peft", raising=False)
+        if loaded:
+            monkeypatch.setitem(sys.modules, "peft", ModuleType("peft"))
+        found = foretell(Tuning(), inputs, HERE, ran)
+        assert found is not None
+        sizes.append((found.memory, *found.cures.values()))
+    assert {one - other for one, other in zip(*sizes, strict=True)} == {estimate.LIBRARIES}
 
 
 # --- what does not fit -------------------------------------------------------------------------------------
