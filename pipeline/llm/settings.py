@@ -104,7 +104,7 @@ class Tuning(Reading):
     checkpointing: bool = Field(
         False,
         description="keep of each layer its input alone and read the layer again on the way back: less memory, "
-        "a third more time, the same gradients",
+        "up to half more time, the same gradients",
     )
 
 
