@@ -21,6 +21,7 @@ from resources.project import Project
 
 if TYPE_CHECKING:
     from assets.engine.runs import Happening
+    from pipeline.graph import Status
 
 app = typer.Typer(
     name="interlingua",
@@ -100,12 +101,29 @@ def plan_run(project: Project, study: str, words: list[str]) -> Plan:
     out.print(f"[bold]{study}[/bold]: {escape(plan.title)}", highlight=False)
     if behind:
         out.print(terminal.status_table(behind, project.store))
+        tell_costs(behind, project, plan.budget.threads)
     planned = {s.planned.stage.name for s in statuses}
     own = [name for name in chosen if name in planned]
     out.print(f"{len({s.planned.stage.name for s in behind})} of {len(own)} assets to compute\n")
     left = {name for name in chosen if name not in planned and project.store.head(study, name)}
     due = choice.due(statuses, project.store) | choice.named(words, graph) | left
     return Plan(chosen if words else [*chosen, "warehouse"], own, due)
+
+
+def tell_costs(behind: "list[Status]", project: Project, threads: int | None) -> None:
+    """Print memory and time of the stages that foretell them, and which the machine cannot run."""
+    from pipeline import forecasts
+    from resources import machine
+
+    if not any(s.planned.stage.settings.foretells for s in behind):
+        return
+    here = machine.look(threads)
+    told = forecasts.foretell(behind, project.store, here)
+    out.print()
+    out.print(terminal.forecast_table(told, here))
+    for one in told:
+        if one.refused:
+            out.print(f"[red]will be refused:[/red] {one.asset}: {escape(one.refused)}", highlight=False)
 
 
 def execute(project: Project, study: str, plan: Plan) -> None:

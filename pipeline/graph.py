@@ -242,6 +242,7 @@ class Graph:
             root=str(root),
             threads=threads,
             outside=outside,
+            fit=study.budget.fit,
         )
         return Planned(stage, spec)
 

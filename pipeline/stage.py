@@ -20,13 +20,14 @@ from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from traceback import walk_tb
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import dataframely as dy
 import polars as pl
 from pydantic import BaseModel, ConfigDict
 
 from pipeline import pieces
+from pipeline.machine import Forecast, Machine, this_machine
 from pipeline.schema import Table
 from pipeline.store import Artefact, Store
 from pipeline.study import StudyError, written_in
@@ -43,9 +44,21 @@ TRACKS = {"pairs": "ctr", "rankings": "next_item", "orders": "rerank"}  # what i
 
 
 class Settings(BaseModel):
-    """Base of every stage's settings: frozen, and an unknown key is an error."""
+    """Base of every stage's settings: frozen, and an unknown key is an error.
+
+    foretells: what a stage with such settings takes of the machine is told, and judged, before it runs.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+    foretells: ClassVar[bool] = False
+
+    def unfit(self, machine: Machine) -> str:
+        """Why no stage with these settings can run on the machine; empty where one can."""
+        return ""
+
+    def forecast(self, inputs: Mapping[str, Input], machine: Machine, store: Path | str) -> Forecast | None:
+        """What a stage with these settings will take, by its inputs as far as they are there; None unknown."""
+        return None
 
     def decided(self) -> dict[str, Any]:
         """As plain JSON, what decides a result: all of it, but for what a class of settings sets aside."""
@@ -210,6 +223,7 @@ class Spec:
     root: str
     threads: int | None = None
     outside: Mapping[str, Any] = field(default_factory=dict)
+    fit: str = "refuse"
 
     def to_json(self) -> str:
         return json.dumps(self, default=lambda part: part.__dict__)
@@ -366,6 +380,7 @@ def make(spec: Spec, store: Store, work: Path, connect: Connect | None = None) -
     draft = Draft(store.draft(work), stage, spec, work / "checkpoints", connect)
     with threads(spec.threads), watch(stage) as measured:
         try:
+            draft.measure(**foretold(settings, inputs, spec))
             stage.function(**inputs, settings=settings, out=draft)
             verdicts = {check.name: judge(check, draft, inputs, settings) for check in stage.checks}
         except Exception as error:
@@ -390,6 +405,22 @@ def make(spec: Spec, store: Store, work: Path, connect: Connect | None = None) -
         "measured": {**measured, **draft.measured},
     }
     return store.commit(draft.path, manifest)
+
+
+def foretold(settings: Settings, inputs: Mapping[str, Input], spec: Spec) -> dict[str, Any]:
+    """What the stage is expected to take, for its manifest. Raises StudyError where the machine cannot run it,
+    or has less memory free than it will need and the study does not say to try."""
+    if not settings.foretells:
+        return {}
+    machine = this_machine()
+    if why := settings.unfit(machine):
+        raise StudyError(why)
+    forecast = settings.forecast(inputs, machine, spec.store)
+    if forecast is None:
+        return {}
+    if spec.fit == "refuse" and (why := forecast.too_much(machine)):
+        raise StudyError(why)
+    return forecast.measures()
 
 
 def declared(reference: str) -> Stage:
@@ -498,7 +529,7 @@ def watch(stage: Stage) -> Iterator[dict[str, Any]]:
             peak = max(peak, process.memory_info().rss)
 
     sampler = threading.Thread(target=sample, daemon=True)
-    facts: dict[str, Any] = {"started": time.time()}
+    facts: dict[str, Any] = {"started": time.time(), "memory_before_mb": round(peak / 2**20, 1)}
     if cuda := accelerator():
         cuda.reset_peak_memory_stats()  # forget what stages before this one took
     wall, cpu = time.perf_counter(), time.process_time()

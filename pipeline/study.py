@@ -54,6 +54,11 @@ class Budget(BaseModel):
         description="torch threads of a heavy stage; all cores where absent. Part of its identity: the last "
         "bits depend on it",
     )
+    fit: Literal["refuse", "try"] = Field(
+        default="refuse",
+        description="a stage whose estimate exceeds the free memory is refused before it loads anything; try: "
+        "it starts all the same",
+    )
 
 
 class Study(BaseModel):

@@ -20,7 +20,10 @@ from pipeline.schema import Table
 from pipeline.stage import Stage
 
 FILE = Path(__file__).with_name("stage_versions.json")
-MACHINERY = {f"pipeline.{name}" for name in ("graph", "progress", "redact", "stage", "store")}  # see FORMAT
+MACHINERY = {
+    f"pipeline.{name}" for name in ("graph", "machine", "progress", "redact", "stage", "store")
+}  # see FORMAT
+MACHINERY |= {"pipeline.llm.estimate"}  # says what a stage takes, never what it makes
 BY_NAME = {"pipeline.schema", "pipeline.study"}  # only what is imported of them counts
 LAYOUT = {tokenize.COMMENT, tokenize.NL, tokenize.ENCODING, tokenize.ENDMARKER}
 MARKS = {tokenize.NEWLINE: "\n", tokenize.INDENT: "{", tokenize.DEDENT: "}"}

@@ -26,7 +26,7 @@ NOT_JUDGED = {
     "description": "not judged: made before this check; raise the stage's version to judge it",
     "facts": {},
 }
-COST = {"seconds", "cpu_seconds", "peak_memory_mb", "device", "started"}
+COST = {"seconds", "cpu_seconds", "peak_memory_mb", "memory_before_mb", "device", "started"}
 PICTURE_BYTES = 200_000
 MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+!|~$-])")
 

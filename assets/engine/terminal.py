@@ -9,7 +9,9 @@ from rich.console import Console, Group
 from rich.markup import escape
 from rich.table import Table
 
+from pipeline.forecasts import Told
 from pipeline.graph import Status
+from pipeline.machine import Machine, gib
 from pipeline.store import Artefact, Store
 
 COLOURS = {"fresh": "green", "stale": "yellow", "missing": "red"}
@@ -49,6 +51,29 @@ def status_row(name: str, cells: Sequence[Status], store: Store) -> list[str]:
     fresh = sum(s.state == "fresh" for s in cells)
     count = f"{len(cells)}" if fresh in (0, len(cells)) else f"{fresh} of {len(cells)} fresh"
     return [name, f"[{COLOURS[state]}]{state}[/]", count, "; ".join(told), took]
+
+
+def forecast_table(told: Sequence[Told], machine: Machine) -> Table:
+    """One line per asset that foretells what it takes, and their sum; what does not fit is red."""
+    made = table("asset", "cells", "memory", "time", "paced by", whole=4)
+    for one in told:
+        colour = "red" if one.refused else "default"
+        size = gib(one.memory) if one.forecasts else "not known yet"
+        made.add_row(one.asset, str(one.cells), f"[{colour}]{size}[/]", lasting(one.seconds), one.paced_by)
+    known = [one.seconds for one in told if one.seconds is not None]
+    total = lasting(sum(known)) if known else ""
+    made.add_row("[dim]together[/dim]", "", f"[dim]{gib(machine.free)} free[/dim]", total, "")
+    return made
+
+
+def lasting(seconds: float | None) -> str:
+    """`about 3 min`; nothing where it is unknown."""
+    if seconds is None:
+        return ""
+    for size, unit in ((3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"about {seconds / size:.0f} {unit}"
+    return f"about {max(1, seconds):.0f} s"
 
 
 def failures(artefacts: Iterable[Artefact]) -> list[str]:

@@ -61,8 +61,8 @@ def run_tuning(
     from pipeline.llm.reader import read_with
     from pipeline.llm.soft_tokens import make_soft, write_soft
 
-    model, dtype = load_model(model_folder(language_model), tuning=True), choose_dtype(settings.dtype)
-    wrapped = None
+    model = load_model(model_folder(language_model), tuning=True, quantisation=settings.quantisation)
+    dtype, wrapped = choose_dtype(settings.dtype), None
     if plan is None or plan.lora:
         wrapped = tune.add_adapter(model, settings, out.seed, folder_of(start))
     else:

@@ -55,12 +55,13 @@ def score_with(
 def tuned_reader(
     folder: Path, prompts: Artefact, adapter: Artefact, dtype: "torch.dtype"
 ) -> tuple[Any, "Reader"]:
-    """The model with a finished adapter in it, and what reads it, soft tokens included."""
+    """The model with a finished adapter in it, and what reads it, soft tokens included; its frozen weights have
+    as many bits as when it was tuned."""
     from pipeline.llm.reader import reader
     from pipeline.llm.soft_tokens import read_soft
     from pipeline.llm.tune import LORA_FILES, merge_adapter
 
-    model: Any = load_model(folder)
+    model: Any = load_model(folder, quantisation=adapter.settings.get("quantisation", "none"))
     if adapter.file(LORA_FILES[0]).exists():
         model = merge_adapter(model, adapter.path)
     return model, reader(model, dtype, read_soft(adapter, prompts, model))

@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad, scaled_dot_product_attention, silu
+from torch.utils.checkpoint import checkpoint
 
 from pipeline.dropout import dropped
+from pipeline.llm.load import is_quantised
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -37,7 +39,7 @@ def fits(model: "PreTrainedModel") -> bool:
         name.split(".")[-1] for name, module in model.base_model.named_modules() if hasattr(module, "lora_A")
     }
     known = config.model_type == "llama" and config.hidden_act == "silu"
-    return known and plain and adapted <= set(PROJECTIONS)
+    return known and plain and adapted <= set(PROJECTIONS) and not is_quantised(model)
 
 
 class LowRank(NamedTuple):
@@ -69,13 +71,20 @@ class Shape(NamedTuple):
 
 
 class Decoder:
-    """A model of the Llama family, to read with. Holds copies of its frozen weights in `dtype`."""
+    """A model of the Llama family, to read with. Holds copies of its frozen weights in `dtype`.
+
+    checkpointing: where there are gradients, keep of each layer its input alone, and read it again backwards.
+    """
 
     def __init__(
-        self, model: "PreTrainedModel", dtype: torch.dtype, soft: Callable[[Tensor], Tensor] | None = None
+        self,
+        model: "PreTrainedModel",
+        dtype: torch.dtype,
+        soft: Callable[[Tensor], Tensor] | None = None,
+        checkpointing: bool = False,
     ) -> None:
         base: Any = model.base_model
-        self.soft = soft
+        self.soft, self.checkpointing = soft, checkpointing
         config = model.config
         self.dtype, self.device = dtype, model.device
         self.heads, self.kv_heads = config.num_attention_heads, config.num_key_value_heads
@@ -113,14 +122,20 @@ class Decoder:
         angles, mask = self.angles(shape), self.mask(shape)
         random = None if draws is None else torch.Generator(self.device).manual_seed(draws)
         x = self.embedded(ids.flatten())
-        for i, layer in enumerate(self.layers):
+
+        def read(x: Tensor, i: int, random: torch.Generator | None) -> Tensor:
+            layer = self.layers[i]
             q, k, v = self.attended(x, layer, shape, angles, random)
             k, v = extended(k, v, past[i]) if past else (k, v)
             mixed = attention(q, k, v, mask)
             if i + 1 == len(self.layers):
                 x, mixed = x[places], mixed[places]
             x = x + mixed @ layer.out
-            x = x + Gated.apply(self.unit(x) @ layer.gate_up) @ layer.down
+            return x + Gated.apply(self.unit(x) @ layer.gate_up) @ layer.down
+
+        through = read_again if self.checkpointing and torch.is_grad_enabled() else None
+        for i in range(len(self.layers)):
+            x = through(read, x, i, random) if through else read(x, i, random)
         return Unit.apply(x, self.eps, torch.float32) * self.norm
 
     def begin(self, ids: Tensor) -> Past:
@@ -206,6 +221,27 @@ def with_soft(words: Tensor, ids: Tensor, soft: Callable[[Tensor], Tensor] | Non
     if soft is None:
         raise ValueError("soft tokens in the prompts, and no vectors for them")
     return words.index_put(shown.nonzero(as_tuple=True), soft(-1 - ids[shown]).to(words.dtype))
+
+
+def read_again(
+    read: Callable[[Tensor, int, torch.Generator | None], Tensor],
+    x: Tensor,
+    layer: int,
+    random: torch.Generator | None,
+) -> Tensor:
+    """What `read` makes of x, which keeps x alone for the way back, where the layer is read a second time with
+    the same draws."""
+    start = None if random is None else random.get_state()
+
+    def once(x: Tensor) -> Tensor:
+        nonlocal random
+        again, random = random, None
+        if again is None and start is not None:  # the second time: the draws of the first
+            again = torch.Generator(x.device)
+            again.set_state(start)
+        return read(x, layer, again)
+
+    return checkpoint(once, x, use_reentrant=False, preserve_rng_state=False)
 
 
 def frozen(layer: nn.Module) -> Tensor:

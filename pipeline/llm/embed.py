@@ -13,9 +13,9 @@ from pydantic import Field
 
 from pipeline.llm.ask import model_folder
 from pipeline.llm.load import choose_dtype, encode, load_model, load_tokenizer
-from pipeline.llm.settings import Precision
+from pipeline.llm.settings import Quantisation, Reading
 from pipeline.schema import ItemEmbeddings
-from pipeline.stage import Artefact, Draft, Settings, stage
+from pipeline.stage import Artefact, Draft, stage
 from pipeline.text.cleaning import neutralise
 from pipeline.text.embeddings import EMBEDDING_CHECKS, mean_cosine, principal, write_embeddings
 
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 
-class LmEmbeddings(Settings):
+class LmEmbeddings(Reading):
     dim: int = Field(512, ge=1, description="principal components kept, fewer where the states span less")
     max_tokens: int = Field(256, ge=1, description="tokens of a text read at most, the first ones")
-    batch_tokens: int = Field(
-        1024, ge=1, description="tokens of one pass, padding included; changes results by rounding only"
+    quantisation: Quantisation = Field(
+        "none",
+        description="of the weights: 8bit, 4bit (NF4); needs an NVIDIA accelerator and bitsandbytes",
     )
-    dtype: Precision = Field("auto", description="of the weights; auto: bfloat16 where it is native")
 
 
 def safe_ids(texts: "Sequence[str]", tokenizer: "Tokenizer", longest: int) -> list[list[int]]:
@@ -57,7 +57,8 @@ def lm_embeddings(item_text: Artefact, language_model: Artefact, settings: LmEmb
 
     folder, table = model_folder(language_model), item_text.table("item_text")
     ids = safe_ids(table["text"].to_list(), load_tokenizer(folder), settings.max_tokens)
-    model, dtype = load_model(folder), choose_dtype(settings.dtype)
+    model = load_model(folder, quantisation=settings.quantisation)
+    dtype = choose_dtype(settings.dtype)
     states = pooled(reader(model, dtype), ids, settings.batch_tokens, "embed items")
     found = principal(states, settings.dim)
     write_embeddings(out, table["item"], found.coordinates)

@@ -90,7 +90,7 @@ def after(shots: int, ground: Ground, settings: Shots, out: Draft) -> pl.DataFra
         f"{out.stage.name} {out.variant} {shots} shots seed {out.seed}",
     )
     checkpoints.mkdir(parents=True, exist_ok=True)
-    model = load_model(folder, tuning=True)
+    model = load_model(folder, tuning=True, quantisation=settings.quantisation)
     tune.add_adapter(model, settings, out.seed, start)
     tuned = tune.tune(model, replace(whole, train=train), settings, out.seed, checkpoints, label)
     tune.take_weights(model, tuned.weights)

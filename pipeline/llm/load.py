@@ -29,7 +29,7 @@ from pipeline.data.sources import (
     require_pin,
     scheme,
 )
-from pipeline.llm.settings import Precision
+from pipeline.llm.settings import Precision, Quantisation
 from pipeline.stage import Check, Draft, Input, Settings, Verdict, hash_file, stage
 from pipeline.text.cleaning import SOFT_TOKEN
 
@@ -304,26 +304,55 @@ def lengths(tokenizer: "Tokenizer", texts: Iterable[str]) -> list[int]:
     return [len(ids) for ids in encode(tokenizer, list(texts))]
 
 
-def load_model(folder: Path, tuning: bool = False) -> "PreTrainedModel":
+def load_model(folder: Path, tuning: bool = False, quantisation: Quantisation = "none") -> "PreTrainedModel":
     """The model in float32, ready to read from, on the accelerator where there is one.
 
     tuning: take the attention that is fastest backwards. On a processor that is the plain one: the backward
     pass of the fused kernel took 28 % of a step, and all of the plain attention takes less than half of that.
+    quantisation: hold its inner layers in 8 or 4 bits; only on an accelerator (`estimate.cannot_quantise`).
     """
     import torch
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM
 
     place: Any = "cuda" if torch.cuda.is_available() else "cpu"
-    attention = "eager" if tuning and not torch.cuda.is_available() else "sdpa"
+    plain = (tuning and not torch.cuda.is_available()) or not fused_attention(
+        AutoConfig.from_pretrained(folder, local_files_only=True)
+    )
     with quiet():
         model = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=torch.float32,
             local_files_only=True,
             use_safetensors=True,
-            attn_implementation=attention,
+            attn_implementation="eager" if plain else "sdpa",
+            **in_few_bits(quantisation),
         )
-    return model.eval().to(place)
+    return model.eval() if is_quantised(model) else model.eval().to(place)
+
+
+def fused_attention(config: Any) -> bool:
+    """Whether transformers has the fused attention for an architecture; BLOOM, MPT and GPT-J have none."""
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
+
+    known: Any = MODEL_FOR_CAUSAL_LM_MAPPING
+    return type(config) not in known or bool(known[type(config)]._supports_sdpa)
+
+
+def in_few_bits(quantisation: Quantisation) -> dict[str, Any]:
+    """What transformers has to be told to hold inner layers in 8 or 4 bits, products in bfloat16."""
+    if quantisation == "none":
+        return {}
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    how = {"8bit": {"load_in_8bit": True}, "4bit": {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}}
+    config = BitsAndBytesConfig(**how[quantisation], bnb_4bit_compute_dtype=torch.bfloat16)
+    return {"quantization_config": config, "device_map": {"": 0}}
+
+
+def is_quantised(model: "PreTrainedModel") -> bool:
+    """Whether inner layers are held in few bits, so that they cannot be copied out or added to."""
+    return getattr(model.config, "quantization_config", None) is not None
 
 
 def load_encoder(folder: Path) -> "PreTrainedModel":

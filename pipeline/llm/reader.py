@@ -53,8 +53,14 @@ class Reader(Protocol):
 class OwnPass(Decoder):
     """A model of the Llama family; batches are read side by side."""
 
-    def __init__(self, model: "PreTrainedModel", dtype: torch.dtype, soft: "Soft | None" = None) -> None:
-        super().__init__(model, dtype, soft)
+    def __init__(
+        self,
+        model: "PreTrainedModel",
+        dtype: torch.dtype,
+        soft: "Soft | None" = None,
+        checkpointing: bool = False,
+    ) -> None:
+        super().__init__(model, dtype, soft, checkpointing)
         self.soft: Soft | None = soft
         self.outputs = output_rows(model)
 
@@ -65,10 +71,18 @@ class OwnPass(Decoder):
 class TheirPass:
     """Any other causal language model, read by transformers' own pass, one batch after another."""
 
-    def __init__(self, model: "PreTrainedModel", dtype: torch.dtype, soft: "Soft | None" = None) -> None:
+    def __init__(
+        self,
+        model: "PreTrainedModel",
+        dtype: torch.dtype,
+        soft: "Soft | None" = None,
+        checkpointing: bool = False,
+    ) -> None:
         self.model, self.dtype, self.device = lighten(model, dtype), dtype, model.device
         self.soft: Soft | None = soft
         self.outputs = output_rows(model)
+        if checkpointing:
+            model.activation_checkpointing_enable({"use_reentrant": False})  # works in training mode alone
 
     def states(self, ids: Tensor, places: Tensor, past: Any = (), draws: int | None = None) -> Tensor:
         self.model.train(draws is not None)
@@ -102,17 +116,20 @@ def lighten(model: "PreTrainedModel", dtype: torch.dtype) -> "PreTrainedModel":
     Half the error of a model that is bfloat16 throughout, as fast.
     """
     for name, layer in model.base_model.named_modules():
-        if isinstance(layer, torch.nn.Linear) and ".lora_" not in name:
+        if isinstance(layer, torch.nn.Linear) and ".lora_" not in name and layer.weight.is_floating_point():
             layer.to(dtype)
     return model
 
 
-def reader(model: "PreTrainedModel", dtype: torch.dtype, soft: "Soft | None" = None) -> Reader:
+def reader(
+    model: "PreTrainedModel", dtype: torch.dtype, soft: "Soft | None" = None, checkpointing: bool = False
+) -> Reader:
     """The fastest reader of a model, its products in `dtype`; an adapter must be in the model already.
 
-    soft: what it reads at ids below 0.
+    soft: what it reads at ids below 0; checkpointing: keep of each layer its input alone for the way back.
     """
-    return OwnPass(model, dtype, soft) if fits(model) else TheirPass(model, dtype, soft)
+    kind = OwnPass if fits(model) else TheirPass
+    return kind(model, dtype, soft, checkpointing)
 
 
 def read_with(model: "PreTrainedModel", dtype: torch.dtype) -> dict[str, str]:

@@ -1,15 +1,23 @@
 """Settings that every method which asks a language model for yes or no has in common."""
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
 
 from pipeline.stage import Settings
 from pipeline.study import Words
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from pipeline.machine import Forecast, Machine
+    from pipeline.stage import Input
+
 Loss = Literal["difference", "yes_logit", "lm_answer", "lm_all"]
 Precision = Literal["auto", "float32", "bfloat16"]
+Quantisation = Literal["none", "8bit", "4bit"]
 
 
 def as_tuple(value: Any) -> Any:
@@ -32,12 +40,39 @@ class Prompting(Settings):
     )
 
 
-class Tuning(Settings):
+class Reading(Settings):
+    """Base of the settings of every stage that reads with a language model, and tells before what it takes."""
+
+    foretells: ClassVar[bool] = True
+
+    batch_tokens: int = Field(
+        1024, ge=1, description="tokens of one pass, padding included; changes results by rounding only"
+    )
+    dtype: Precision = Field("auto", description="of the weights; auto: bfloat16 where it is native")
+
+    def unfit(self, machine: "Machine") -> str:
+        """Weights in 8 or 4 bits need an accelerator and bitsandbytes."""
+        from pipeline.llm.estimate import cannot_quantise
+
+        return cannot_quantise(getattr(self, "quantisation", "none"), machine)
+
+    def forecast(
+        self, inputs: "Mapping[str, Input]", machine: "Machine", store: "Path | str"
+    ) -> "Forecast | None":
+        """Memory and seconds, from the model's shape, the prompts' lengths and earlier runs."""
+        from pipeline.llm.estimate import foretell
+
+        return foretell(self, inputs, machine, store)
+
+
+class Tuning(Reading):
     rank: int = Field(8, ge=1, description="rank of the low-rank weights")
     alpha: int = Field(16, ge=1, description="their scale is alpha / rank")
     dropout: float = Field(0.05, ge=0, lt=1, description="dropout before them, to the 1/256")
     targets: Annotated[tuple[str, ...], BeforeValidator(as_tuple)] = Field(
-        ("q_proj", "v_proj"), min_length=1, description="names of the layers that get them"
+        ("auto",),
+        min_length=1,
+        description="names of the layers that get them; auto: queries and values, by the model's architecture",
     )
     loss: Loss = Field(
         "difference",
@@ -61,6 +96,16 @@ class Tuning(Settings):
         400, ge=2, description="validation rows that choose the best step, drawn by seed; null for all"
     )
     dtype: Precision = Field("auto", description="of the frozen weights; auto: bfloat16 where it is native")
+    quantisation: Quantisation = Field(
+        "none",
+        description="of the frozen weights, in tuning and then in scoring: 8bit, 4bit (NF4); needs an NVIDIA "
+        "accelerator and bitsandbytes",
+    )
+    checkpointing: bool = Field(
+        False,
+        description="keep of each layer its input alone and read the layer again on the way back: less memory, "
+        "up to half more time, the same gradients",
+    )
 
 
 @dataclass(frozen=True)
@@ -82,8 +127,5 @@ class SoftTuning(Tuning):
     activation: Literal["relu", "gelu"] = Field("relu", description="between the projector's two layers")
 
 
-class Scoring(Settings):
-    batch_tokens: int = Field(
-        1024, ge=1, description="tokens of one pass, padding included; changes results by rounding only"
-    )
-    dtype: Precision = Field("auto", description="of the weights; auto: bfloat16 where it is native")
+class Scoring(Reading):
+    """Settings of scoring with a tuned model: tokens of one pass, and precision."""

@@ -27,10 +27,11 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from pipeline.llm.load import choose_dtype
+from pipeline.llm.load import choose_dtype, is_quantised
 from pipeline.llm.reader import Reader, reader
 from pipeline.llm.settings import Tuning
 from pipeline.llm.soft_tokens import Soft, soft_weights
+from pipeline.llm.targets import lora_targets, transposed
 from pipeline.llm.tasks import Task
 from pipeline.llm.yes_no import batches
 from pipeline.progress import meter
@@ -85,7 +86,7 @@ def tune(
     optimizer = make_optimizer(weights, settings)
     total = count_steps(settings, len(task))
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-        reading = reader(model, choose_dtype(settings.dtype), soft)
+        reading = reader(model, choose_dtype(settings.dtype), soft, settings.checkpointing)
         run = Run(reading, task, settings, seed, total, weights, optimizer, checkpoints / CHECKPOINT)
         run.resume()
         with meter(label, total) as shown:
@@ -274,15 +275,18 @@ def gradients_of(loss: Tensor, weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
 def add_adapter(model: "PreTrainedModel", settings: Tuning, seed: int, start: Path | None = None) -> Any:
     """Put low-rank weights into `model` in place: fresh ones by seed, or those of the folder `start`.
 
-    Returns peft's model around it, which knows how to save them. Only they are trainable, in float32.
+    Returns peft's model around it, which knows how to save them. Only they are trainable, in float32. Raises
+    ValueError where the settings' targets are no layers of this model.
     """
     from peft import LoraConfig, get_peft_model
 
+    targets = lora_targets(model, settings.targets)
     config = LoraConfig(
         r=settings.rank,
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
-        target_modules=list(settings.targets),
+        target_modules=targets,
+        fan_in_fan_out=transposed(model, targets),
         bias="none",
         task_type="CAUSAL_LM",
     )
@@ -344,9 +348,10 @@ def write_adapter(wrapped: Any, weights: Mapping[str, Tensor], folder: Path) -> 
 
 
 def merge_adapter(model: "PreTrainedModel", folder: Path) -> Any:
-    """Add a saved adapter's product to the weights it adapts, in float32."""
+    """Add a saved adapter's product to the weights it adapts, in float32; beside weights of few bits it stays
+    a product of its own, since adding it would round it away."""
     from peft import PeftModel
 
     with old_names_of_transformers():
         wrapped: Any = PeftModel.from_pretrained(model, str(folder), is_trainable=False)
-    return wrapped.merge_and_unload()
+    return wrapped.get_base_model() if is_quantised(model) else wrapped.merge_and_unload()

@@ -18,8 +18,9 @@ same start, rows and steps, with the low-rank weights to tune, since there is no
 Departures from the paper: any causal language model, not Vicuna-7B; the loss and the score are the lead of the
 yes logit over the no logit (`loss: yes_logit` is the paper's); encoders are the study's own, chosen by
 validation; cold users and items have the mean vector, not an untrained one; T1 and T2 tune the vectors, which
-for MF is the whole model; prompts end in a real line end (`literal_newline`) and an empty history reads
-`unknown` (`no_history`).
+for MF is the whole model; the rate falls linearly after the warm-up, where the paper's is a cosine after 200
+warm-up steps (`schedule: cosine` and `warm_up: 200` are theirs); prompts end in a real line end
+(`literal_newline`) and an empty history reads `unknown` (`no_history`).
 """
 
 from collections.abc import Mapping

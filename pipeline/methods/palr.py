@@ -51,7 +51,7 @@ from pipeline.llm.ask import model_folder
 from pipeline.llm.examples import draw
 from pipeline.llm.list_guards import Tables, list_checks, tables
 from pipeline.llm.load import choose_dtype, encode, end_id, load_tokenizer
-from pipeline.llm.settings import Precision, Tuning
+from pipeline.llm.settings import Scoring, Tuning
 from pipeline.llm.written import copied, how_read, read_lists
 from pipeline.schema import PARTS, Curve, ListPrompts, Rankings, WrittenLists
 from pipeline.stage import Artefact, Check, Draft, Settings, Verdict, stage
@@ -290,7 +290,7 @@ def adapter(prompts: Artefact, language_model: Artefact, settings: PalrTuning, o
 # --- what is written ---------------------------------------------------------------------------------------
 
 
-class Writing(Settings):
+class Writing(Scoring):
     max_new: int = Field(192, ge=1, description="tokens of an answer at most")
     like: float = Field(
         LIKE,
@@ -301,7 +301,6 @@ class Writing(Settings):
     batch_tokens: int = Field(
         8192, ge=1, description="tokens kept at once, prompts and answers; changes results by rounding only"
     )
-    dtype: Precision = Field("auto", description="of the weights; auto: bfloat16 where it is native")
 
 
 def write_titles(

@@ -2,9 +2,11 @@
 
 import os
 import signal
+from typing import ClassVar
 
 from pydantic import Field
 
+from pipeline.machine import GIB, Forecast
 from pipeline.stage import Check, Settings, Verdict, stage
 from tests import toy
 
@@ -24,6 +26,21 @@ def guarded(settings: toy.Numbers, out) -> None:
 def advised(settings: toy.Numbers, out) -> None:
     """Write some numbers, better not too many."""
     out.metric(count=settings.count)
+
+
+class Greedy(Settings):
+    foretells: ClassVar[bool] = True
+
+    gib: int = Field(4096, description="memory that it takes")
+
+    def forecast(self, inputs, machine, store) -> Forecast:
+        return Forecast(self.gib * GIB, {"all of it": self.gib * GIB}, 200.0, "a guess", {"gib: 1": GIB})
+
+
+@stage("greedy", settings=Greedy, section="evaluate", version=1, inputs={"numbers": "numbers"}, needs="gpu")
+def greedy(numbers, settings, out) -> None:
+    """A stage that takes more memory than there is."""
+    out.metric(read=numbers.metrics["count"])
 
 
 @stage("reader", settings=toy.Board, section="evaluate", version=1, inputs={"numbers": "numbers"})

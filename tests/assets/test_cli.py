@@ -204,6 +204,28 @@ def test_how_an_asset_came_to_be_is_said_in_a_word(facts: dict, words: str) -> N
     assert cli.how(facts) == words
 
 
+def test_a_dry_run_tells_memory_and_time_and_what_will_be_refused(idle: Workshop) -> None:
+    idle.declared = declared([stages.guarded, stages.greedy])
+    idle.write("toy", methods={})
+    result = ask("run", "toy", "--dry-run")
+    assert result.exit_code == 0
+    assert "greedy 1 4096.0 GiB about 3 min a guess" in flat(result)
+    assert "will be refused: greedy: about 4096.0 GiB will be needed (all of it 4096.0 GiB)" in flat(result)
+    idle.write("toy", methods={}, evaluate={"greedy": {"gib": 0}})
+    assert "refused" not in ask("run", "toy", "--dry-run").output
+
+
+@pytest.mark.usefixtures("no_warehouse")
+def test_a_run_refuses_what_does_not_fit_unless_told_to_try(shop: Workshop) -> None:
+    shop.declared = declared([stages.guarded, stages.greedy])
+    shop.write("toy", methods={})
+    result = ask("run", "toy")
+    assert result.exit_code == 1
+    assert "studies/toy.yaml: evaluate.greedy: about 4096.0 GiB will be needed" in flat(result)
+    shop.write("toy", methods={}, budget={"fit": "try"})
+    assert ask("run", "toy").exit_code == 0
+
+
 def test_a_dry_run_says_what_and_why_and_touches_nothing(idle: Workshop) -> None:
     result = ask("run", "toy", "--dry-run")
     assert result.exit_code == 0

@@ -8,7 +8,9 @@ import pytest
 from rich.console import Console
 
 from assets.engine import terminal
+from pipeline.forecasts import Told
 from pipeline.graph import Status
+from pipeline.machine import GIB, Forecast, Machine
 from pipeline.stage import run
 from pipeline.store import Artefact, Store
 from tests import toy
@@ -54,6 +56,25 @@ def test_fresh_assets_show_what_they_took_and_partly_fresh_ones_how_far_they_are
     assert lines[1].startswith("numbers fresh 1")
     assert lines[1].endswith(" s")
     assert lines[2].startswith("doubled missing 1 of 2 fresh never made for this study")
+
+
+def test_what_is_foretold_is_a_line_an_asset_and_their_sum() -> None:
+    known = Forecast(3 * GIB, seconds=40.0, paced_by="8 earlier runs here")
+    told = [Told("a", 1, (known,), ""), Told("b", 2, (), ""), Told("c", 2, (known, known), "too much")]
+    assert printed(terminal.forecast_table(told, Machine(free=8 * GIB)))[1:] == [
+        "a 1 3.0 GiB about 40 s 8 earlier runs here",
+        "b 2 not known yet",
+        "c 2 3.0 GiB about 80 s 8 earlier runs here",
+        "together 8.0 GiB free about 2 min",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(None, ""), (0.2, "about 1 s"), (119, "about 119 s"), (120, "about 2 min"), (7200, "about 2 h")],
+)
+def test_a_length_of_time_is_told_in_one_unit(seconds: float | None, words: str) -> None:
+    assert terminal.lasting(seconds) == words
 
 
 def test_only_the_asked_assets_are_shown(store: Store) -> None:
