@@ -1,6 +1,12 @@
-"""Codes: a user's or an item's vector in a form that fits into a prompt."""
+"""Codes: a user's or an item's vector in a form that fits into a prompt, or that a model can write."""
 
-from assets.engine.declare import asset
-from pipeline.codes import binary
+from functools import partial
 
-binary_codes = asset(binary.binary_codes, group="codes", kinds={"pytorch"})
+from assets.engine import declare
+from pipeline.codes import binary, semantic
+
+asset = partial(declare.asset, group="codes")
+
+binary_codes = asset(binary.binary_codes, kinds={"pytorch"})
+ids_by_kmeans = asset(semantic.rqkmeans, kinds={"faiss"})
+ids_by_chance = asset(semantic.random, kinds={"numpy"})

@@ -226,6 +226,16 @@ class Codes(Table):
     trained = dy.Bool(description="false where the code is the defined cold code")
 
 
+class SemanticIds(Table):
+    grain: ClassVar[str] = "one item's semantic id"
+    item = dy.UInt32(primary_key=True, description="dense item")
+    codes = dy.List(
+        dy.UInt16(),
+        description="a code of each level, from 0, the coarsest first; last the digit that tells apart items "
+        "that share them",
+    )
+
+
 class Prompts(Table):
     grain: ClassVar[str] = "one prompt: what a language model reads of one example, in one form of the question"
     row = dy.UInt32(description="row of the example")

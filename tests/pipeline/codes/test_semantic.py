@@ -1,0 +1,120 @@
+"""Stages of semantic ids: what each writes, and what its checks find."""
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from pipeline.codes import semantic
+from pipeline.codes.ids import read_ids
+from pipeline.codes.semantic import IdSettings, codes_for
+from pipeline.schema import SemanticIds
+from pipeline.stage import Stage
+from tests.toy_items import crowds, draft_of, make
+from tests.toy_pairs import files_of, passed
+
+STAGES = (semantic.rqkmeans, semantic.random)
+
+
+@pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.name)
+def test_every_maker_writes_ids_that_pass_their_checks(stage: Stage, tmp_path: Path) -> None:
+    artefact = make(stage, crowds(), tmp_path, codes_a_level=16)
+    ids = read_ids(artefact)
+    SemanticIds.validate(artefact.table("semantic_ids"))
+    assert ids.items.tolist() == list(range(120))
+    assert ids.codes.shape == (120, 4)
+    assert ids.sizes == (16, 16, 16, artefact.metrics["largest_group"])
+    assert (ids.codes < np.array(ids.sizes)).all()
+    blocking = {check.name for check in stage.checks if check.blocking}
+    assert all(found for name, found in passed(artefact).items() if name in blocking)
+
+
+@pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.name)
+def test_the_same_seed_gives_the_same_bits_and_another_does_not(stage: Stage, tmp_path: Path) -> None:
+    one, again, other = (
+        make(stage, crowds(), tmp_path / name, seed=seed, codes_a_level=16)
+        for name, seed in (("a", 1), ("b", 1), ("c", 2))
+    )
+    assert files_of(one) == files_of(again)
+    assert not one.table("semantic_ids").equals(other.table("semantic_ids"))
+
+
+def test_figures_are_those_of_the_learnt_codes(tmp_path: Path) -> None:
+    artefact = make(semantic.rqkmeans, crowds(), tmp_path, codes_a_level=8, levels=2)
+    codes = read_ids(artefact).codes[:, :2]
+    groups = np.unique(codes, axis=0, return_counts=True)[1]
+    assert artefact.metrics["unique_share"] == len(groups) / 120
+    assert artefact.metrics["largest_group"] == groups.max() == artefact.metrics["digits"]
+    assert artefact.metrics["usage_1"] == len(np.unique(codes[:, 0])) / 8
+    assert artefact.metrics["perplexity_1"] == pytest.approx(8, abs=0.1)  # eight crowds of one size
+
+
+def test_code_books_are_kept(tmp_path: Path) -> None:
+    artefact = make(semantic.rqkmeans, crowds(), tmp_path, codes_a_level=8, levels=2)
+    assert {name: tuple(book.shape) for name, book in artefact.tensors("books").items()} == {
+        "level_1": (8, 6),
+        "level_2": (8, 6),
+    }
+
+
+@pytest.mark.parametrize(("items", "k"), [(1, 8), (128, 8), (1682, 64), (4096, 256), (12101, 256)])
+def test_a_small_catalogue_has_fewer_codes(items: int, k: int) -> None:
+    assert codes_for(IdSettings(), items) == k
+    assert codes_for(IdSettings(codes_a_level=100), items) == 100
+
+
+GOOD = pl.DataFrame({"item": [0, 1, 2], "codes": [[0, 3, 0], [0, 3, 1], [2, 1, 0]]})
+FACTS = {"levels": 2, "codes_a_level": 4, "digits": 2, "usage_1": 0.8, "usage_2": 0.9}
+
+
+@pytest.mark.parametrize(
+    ("codes", "broken"),
+    [
+        ([[0, 3, 0], [0, 3, 1], [2, 1, 0]], set()),
+        ([[0, 3, 0], [0, 3, 0], [2, 1, 0]], {"no_two_items_share_an_id"}),
+        ([[0, 4, 0], [0, 3, 1], [2, 1, 0]], {"codes_in_range"}),
+        ([[0, 3, 2], [0, 3, 1], [2, 1, 0]], {"codes_in_range"}),
+        ([[0, 3], [0, 1], [2, 1, 0]], {"codes_in_range"}),
+        ([[0, 3, 0], [0, 3, 1]], {"every_item_coded_once"}),
+    ],
+)
+def test_planted_faults_are_found(codes: list[list[int]], broken: set[str], tmp_path: Path) -> None:
+    table = pl.DataFrame({"item": range(len(codes)), "codes": codes})
+    draft = draft_of(semantic.random, tmp_path, {"semantic_ids": table}, **FACTS)
+    assert found_in(draft) == broken
+
+
+def test_an_item_coded_in_anothers_place_is_found(tmp_path: Path) -> None:
+    table = GOOD.with_columns(item=pl.Series([0, 2, 3]))
+    assert found_in(draft_of(semantic.random, tmp_path, {"semantic_ids": table}, **FACTS)) == {
+        "every_item_coded_once"
+    }
+
+
+@pytest.mark.parametrize(
+    ("facts", "broken"),
+    [
+        ({"digits": 4}, set()),
+        ({"digits": 5}, {"digits_are_enough"}),
+        ({"usage_2": 0.79}, {"most_codes_used"}),
+    ],
+)
+def test_too_many_digits_and_too_few_codes_are_found(
+    facts: dict[str, float], broken: set[str], tmp_path: Path
+) -> None:
+    draft = draft_of(semantic.random, tmp_path, {"semantic_ids": GOOD}, **{**FACTS, **facts})
+    assert found_in(draft) == broken
+
+
+def found_in(draft) -> set[str]:
+    """Checks that a draft of three items fails."""
+    vectors = pl.DataFrame({"item": pl.Series([0, 1, 2], dtype=pl.UInt32)})
+    inputs = {"vectors": type("Vectors", (), {"table": lambda self, name: vectors})()}
+    checks = semantic.random.checks
+    return {check.name for check in checks if not check.run(draft, inputs, IdSettings()).passed}
+
+
+def test_only_the_warning_of_unused_codes_does_not_block() -> None:
+    for stage in STAGES:
+        assert [check.name for check in stage.checks if not check.blocking] == ["most_codes_used"]
