@@ -8,5 +8,8 @@ from pipeline.codes import binary, semantic
 asset = partial(declare.asset, group="codes")
 
 binary_codes = asset(binary.binary_codes, kinds={"pytorch"})
+ids_by_network = asset(semantic.rqvae, kinds={"pytorch"})
+ids_by_balance = asset(semantic.balanced, kinds={"faiss"})
+ids_by_planes = asset(semantic.lsh, kinds={"numpy"})
 ids_by_kmeans = asset(semantic.rqkmeans, kinds={"faiss"})
 ids_by_chance = asset(semantic.random, kinds={"numpy"})

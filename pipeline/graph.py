@@ -106,11 +106,13 @@ class Graph:
             return False
         if stage.method:
             return stage.method in study.methods
-        return stage.section != "models" or (bool(stage.predicts) and stage.name not in study.leave_out)
+        if stage.section != "models" or stage.name in study.also:
+            return True
+        return bool(stage.predicts) and stage.name not in study.leave_out
 
     def check(self, study: Study) -> None:
         """Raise StudyError for any model, section key or setting that no stage knows."""
-        self.check_left_out(study)
+        self.check_named(study)
         for section in SECTIONS:
             self.check_keys(getattr(study, section), self.tree(section), f"{study.file}: {section}")
         for method in study.methods:
@@ -118,11 +120,17 @@ class Graph:
         for stage in self.order:
             self.settings(stage, study)
 
-    def check_left_out(self, study: Study) -> None:
-        known = [stage.name for stage in self.order if stage.section == "models" and stage.predicts]
-        for name in study.leave_out:
-            if known and name not in known:
-                raise StudyError(f"{study.file}: leave_out: unknown {name!r}{nearest(name, known)}")
+    def check_named(self, study: Study) -> None:
+        """Raise StudyError where the study leaves out, or also runs, what is no such stage."""
+        models = [stage for stage in self.order if stage.section == "models"]
+        scored = [stage.name for stage in models if stage.predicts]
+        for key, named, known in (
+            ("leave_out", study.leave_out, scored),
+            ("also", study.also, [stage.name for stage in models if not stage.predicts]),
+        ):
+            for name in named:
+                if known and name not in known:
+                    raise StudyError(f"{study.file}: {key}: unknown {name!r}{nearest(name, known)}")
 
     def tree(self, section: str) -> dict[str, Any]:
         """The keys a section may hold: names of stages, by their parts, and settings that stages share."""

@@ -75,6 +75,10 @@ class Study(BaseModel):
     leave_out: tuple[str, ...] = Field(
         default=(), description="stages of collaborative models not to run, such as next_item/lightgcn"
     )
+    also: tuple[str, ...] = Field(
+        default=(),
+        description="stages of models to run though no method reads them, such as semantic_ids/rqvae",
+    )
     data: dict[str, Any] = Field(default_factory=dict, description="source, dataset and splits")
     models: dict[str, Any] = Field(default_factory=dict, description="language model and collaborative models")
     methods: dict[str, Any] = Field(
@@ -93,7 +97,7 @@ class Study(BaseModel):
             raise ValueError("rerank orders its lists by the models of next_item: name that track too")
         return tracks
 
-    @field_validator("tracks", "leave_out")
+    @field_validator("tracks", "leave_out", "also")
     @classmethod
     def names_differ(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         if again := repeated(names):

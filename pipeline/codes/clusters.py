@@ -3,6 +3,7 @@
 vectors (n, d) -> k centres -> each vector's nearest
 """
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -75,3 +76,40 @@ def means(vectors: Floats, codes: Ints, k: int, empty: Floats) -> Floats:
     np.add.at(sums, codes, vectors)
     holders = np.bincount(codes, minlength=k)[:, None]
     return np.where(holders > 0, sums / np.maximum(holders, 1), empty).astype(np.float32)
+
+
+def balanced_centres(
+    vectors: Floats, k: int, slack: float, seed: int | tuple[int, ...], iterations: int
+) -> tuple[Floats, Ints]:
+    """Centres (k, d), and codes (n,) of which none has more than ceil(n / k * (1 + slack)) holders.
+
+    Rounds of k-means in which a vector goes to its nearest centre that has room (`with_room`).
+    """
+    middles = centres(vectors, k, seed, iterations)
+    room = math.ceil(len(vectors) / k * (1 + slack))
+    for _ in range(iterations):
+        codes = with_room(distances(vectors, middles), room)
+        middles = means(vectors, codes, len(middles), middles)
+    return middles, with_room(distances(vectors, middles), room)
+
+
+def with_room(far: Floats, room: int) -> Ints:
+    """A centre for each row of distances (n, k), none for more than `room` rows; k * room must be n at least.
+
+    Everybody asks for the nearest centre with room. Where more ask than fit, those go first who would lose
+    most by their next choice; the others ask again.
+    """
+    far, codes, waiting = far.copy(), np.full(len(far), -1), np.arange(len(far))
+    left = np.full(far.shape[1], room)
+    while len(waiting):
+        asked = far[waiting]
+        first = asked.argmin(1)
+        nearby = np.partition(asked, 1, axis=1)[:, :2] if asked.shape[1] > 1 else np.zeros((len(asked), 2))
+        order = np.lexsort((nearby[:, 0] - nearby[:, 1], first))
+        place = np.arange(len(order)) - np.searchsorted(first[order], first[order])
+        fits = order[place < left[first[order]]]
+        codes[waiting[fits]] = first[fits]
+        left -= np.bincount(first[fits], minlength=len(left))
+        waiting = waiting[np.isin(np.arange(len(waiting)), fits, invert=True)]
+        far[:, left == 0] = np.inf
+    return codes

@@ -295,6 +295,18 @@ def test_a_model_to_leave_out_that_is_none_is_an_error_with_the_nearest_name(
             TWO_TRACKS.plan(study, store, tmp_path)
 
 
+def test_a_model_that_no_method_reads_runs_where_the_study_also_wants_it(store: Store, tmp_path: Path) -> None:
+    assert "doubled" not in {p.stage.name for p in toy.GRAPH.plan(toy.study(methods={}), store, tmp_path)}
+    also = {p.stage.name for p in toy.GRAPH.plan(toy.study(methods={}, also=("doubled",)), store, tmp_path)}
+    assert {"numbers", "doubled"} <= also
+
+
+@pytest.mark.parametrize("name", ["doublet", "board", "guess/scores"])
+def test_what_is_also_wanted_must_be_a_stage_of_models(name: str, store: Store, tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match=f"also: unknown '{name}'"):
+        toy.GRAPH.plan(toy.study(also=(name,)), store, tmp_path)
+
+
 @pytest.mark.parametrize("tracks", [(), ("ctr", "ctr"), ("crt",), ("ctr", "rerank")])
 def test_tracks_that_are_none_repeat_are_unknown_or_lack_another_are_refused(tracks: tuple[str, ...]) -> None:
     with pytest.raises(ValidationError):

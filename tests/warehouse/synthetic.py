@@ -12,6 +12,8 @@ import polars as pl
 from pydantic import Field
 
 from pipeline import schema
+from pipeline.codes.ids import with_digits
+from pipeline.codes.levels import sharing
 from pipeline.collab import reranked
 from pipeline.collab.ranked import RankedSettings, every_query_ranked_once, write_rankings
 from pipeline.data.candidates import candidates
@@ -285,6 +287,29 @@ def binary_codes(split: Artefact, settings: Empty, out) -> None:
     out.metric(collisions=2, bits=BITS, trainable_parameters=54_321)
 
 
+@stage(
+    "semantic_ids/lsh",
+    settings=Empty,
+    section="models",
+    version=1,
+    inputs={"dataset": "dataset"},
+    tables={"semantic_ids": schema.SemanticIds},
+    seeded=True,
+    checks=GOOD,
+)
+def semantic_ids(dataset: Artefact, settings: Empty, out) -> None:
+    """Item i as i modulo 4 and i // 4 modulo 2, and a digit."""
+    items = np.arange(dataset.table("items").height)
+    learnt = np.stack([items % 4, items // 4 % 2], axis=1)
+    lists = pl.Series("codes", with_digits(learnt).astype(np.uint16)).arr.to_list()
+    out.table("semantic_ids", pl.DataFrame({"item": items, "codes": lists}))
+    out.metric(items=len(items), levels=2, codes_a_level=4, digits=len(items) // 8, **sharing(learnt)._asdict())
+    for level, used in ((1, 1.0), (2, 0.5)):
+        out.metric(**{f"usage_{level}": used, f"perplexity_{level}": 4 * used})
+        out.metric(**{f"variance_left_{level}": 0.9**level, f"category_information_{level}": 0.1})
+    out.metric(steps=100, steps_forward=7, steps_backward=5)
+
+
 def curve(phases: Sequence[str], seed: int) -> pl.DataFrame:
     steps = np.arange(1, 13) * 10
     frames = []
@@ -454,6 +479,7 @@ STAGES = (
     source,
     dataset,
     similar_items,
+    semantic_ids,
     split,
     means,
     popularity,
@@ -570,6 +596,7 @@ def study(name: str = "quickstart", **sections) -> Study:
             "name": name,
             "title": "MovieLens-100K, small budget",
             "methods": {"tallrec": {}, "binllm": {}},
+            "also": ("semantic_ids/lsh",),
             "evaluate": QUICK,
             **sections,
         }

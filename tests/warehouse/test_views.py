@@ -14,6 +14,8 @@ KEYS = {  # what one row of a mart is
     "leaderboard": "study, track, method, variant",
     "does_the_model_help": "study, track, method, variant, control, metric",
     "code_health": "study, stage, seed, entity",
+    "code_places": "study, stage, seed, entity, place",
+    "semantic_ids_with_titles": "study, stage, seed, item",
     "codes_with_titles": "study, stage, seed, entity, id",
     "prompts_with_scores": "study, method, variant, seed, part, row, form",
     "similar_items": "study, stage, item, rank",
@@ -160,7 +162,47 @@ def test_code_health_counts_what_was_made_up(catalogue):
     assert row["distinct_codes"] == codes.n_unique()
     assert row["share_in_collision"] == pytest.approx(codes.is_duplicated().mean())
     assert row["least_ones"] == 0  # the first bit never changes
-    assert row["dead_bits"] >= 1
+    assert row["dead_places"] >= 1
+    assert (row["kind"], row["room_bits"], row["least_usage"]) == ("binary", 16, 0.5)
+
+
+def test_semantic_ids_and_binary_codes_stand_in_one_table(catalogue):
+    found = query(catalogue, "from code_health where study = 'quickstart' and seed = 1 and entity = 'item'")
+    rows = {row["kind"]: row for row in found.to_dicts()}
+    assert set(rows) == {"binary", "semantic"}
+    ids = rows["semantic"]
+    assert (ids["stage"], ids["entities"], ids["width"], ids["values_a_place"]) == (
+        "semantic_ids/lsh",
+        16,
+        2,
+        4,
+    )
+    assert (ids["room_bits"], ids["distinct_codes"], ids["largest_collision"]) == (4, 8, 2)
+    assert (ids["unique_share"], ids["share_in_collision"], ids["least_usage"]) == (0.5, 1, 0.5)
+    assert ids["used_bits"] == pytest.approx(3)  # four values, then two of four, equally often
+    assert (ids["share_trained"], ids["least_ones"]) == (None, None)
+
+
+def test_every_level_of_every_code_is_counted(catalogue):
+    found = query(
+        catalogue,
+        """select place, size, used, usage, perplexity, commonest from code_places
+           where study = 'quickstart' and seed = 1 and kind = 'semantic' order by place""",
+    )
+    assert found.rows() == [(1, 4, 4, 1, pytest.approx(4), 0.25), (2, 4, 2, 0.5, pytest.approx(2), 0.5)]
+
+
+def test_semantic_ids_stand_beside_their_titles_and_those_who_share_them(catalogue):
+    rows = query(
+        catalogue,
+        """select item, title, codes, digit, holders from semantic_ids_with_titles
+           where study = 'quickstart' and seed = 1 and item in (1, 9) order by item""",
+    ).rows()
+    assert [(item, codes, digit, holders) for item, _, codes, digit, holders in rows] == [
+        (1, [1, 0], 0, 2),
+        (9, [1, 0], 1, 2),
+    ]
+    assert rows[0][1] == '"><img src=x onerror="alert(1)">'
 
 
 def test_codes_stand_beside_their_titles(catalogue):

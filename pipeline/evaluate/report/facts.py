@@ -14,9 +14,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import polars as pl
 
+from pipeline.evaluate.report.coded import NOTHING, Coded
+from pipeline.evaluate.report.coded import gather as semantic_ids
 from pipeline.evaluate.results import Contender, Name, Track, contenders
 from pipeline.evaluate.tracks import TRACKS, of
-from pipeline.schema import PARTS, Comparisons, Curve, Leaderboard, Quarantine, Table, empty
+from pipeline.schema import PARTS, Comparisons, Curve, Items, Leaderboard, Quarantine, Table, empty
 from pipeline.stage import Artefact
 
 SECTIONS = ("data", "models", "methods", "evaluate")
@@ -160,6 +162,7 @@ class Facts:
     prompts: Sequence[Example]
     stages: Sequence[Setting]
     environment: Mapping[str, Any]
+    coded: Coded = NOTHING
 
 
 def gather(everything: Sequence[Artefact], prompts: int) -> Facts:
@@ -176,6 +179,7 @@ def gather(everything: Sequence[Artefact], prompts: int) -> Facts:
         prompts=examples(everything, prompts),
         stages=stages(everything),
         environment=everything[0].manifest["environment"] if everything else {},
+        coded=semantic_ids(holding(everything, "semantic_ids"), table(everything, "items", Items)),
     )
 
 

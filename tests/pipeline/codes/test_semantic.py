@@ -5,21 +5,23 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from pydantic import ValidationError
 
 from pipeline.codes import semantic
 from pipeline.codes.ids import read_ids
-from pipeline.codes.semantic import IdSettings, codes_for
+from pipeline.codes.semantic import IdSettings, LshSettings, codes_for
 from pipeline.schema import SemanticIds
 from pipeline.stage import Stage
 from tests.toy_items import crowds, draft_of, make
 from tests.toy_pairs import files_of, passed
 
-STAGES = (semantic.rqkmeans, semantic.random)
+STAGES = (semantic.rqvae, semantic.balanced, semantic.lsh, semantic.rqkmeans, semantic.random)
+QUICK = {"semantic_ids/rqvae": {"epochs": 3, "hidden": [16], "latent": 4}}
 
 
 @pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.name)
 def test_every_maker_writes_ids_that_pass_their_checks(stage: Stage, tmp_path: Path) -> None:
-    artefact = make(stage, crowds(), tmp_path, codes_a_level=16)
+    artefact = make(stage, crowds(), tmp_path, codes_a_level=16, **QUICK.get(stage.name, {}))
     ids = read_ids(artefact)
     SemanticIds.validate(artefact.table("semantic_ids"))
     assert ids.items.tolist() == list(range(120))
@@ -33,7 +35,7 @@ def test_every_maker_writes_ids_that_pass_their_checks(stage: Stage, tmp_path: P
 @pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.name)
 def test_the_same_seed_gives_the_same_bits_and_another_does_not(stage: Stage, tmp_path: Path) -> None:
     one, again, other = (
-        make(stage, crowds(), tmp_path / name, seed=seed, codes_a_level=16)
+        make(stage, crowds(), tmp_path / name, seed=seed, codes_a_level=16, **QUICK.get(stage.name, {}))
         for name, seed in (("a", 1), ("b", 1), ("c", 2))
     )
     assert files_of(one) == files_of(again)
@@ -65,7 +67,10 @@ def test_a_small_catalogue_has_fewer_codes(items: int, k: int) -> None:
 
 
 GOOD = pl.DataFrame({"item": [0, 1, 2], "codes": [[0, 3, 0], [0, 3, 1], [2, 1, 0]]})
-FACTS = {"levels": 2, "codes_a_level": 4, "digits": 2, "usage_1": 0.8, "usage_2": 0.9}
+FACTS = {
+    **{"levels": 2, "codes_a_level": 4, "digits": 2, "usage_1": 0.8, "usage_2": 0.9},
+    **{"steps": 900, "steps_forward": 60, "steps_backward": 40},
+}
 
 
 @pytest.mark.parametrize(
@@ -98,6 +103,9 @@ def test_an_item_coded_in_anothers_place_is_found(tmp_path: Path) -> None:
         ({"digits": 4}, set()),
         ({"digits": 5}, {"digits_are_enough"}),
         ({"usage_2": 0.79}, {"most_codes_used"}),
+        ({"steps_forward": 100, "steps_backward": 30}, {"ids_hold_no_order"}),
+        ({"steps_forward": 30, "steps_backward": 100}, {"ids_hold_no_order"}),
+        ({"steps_forward": 9, "steps_backward": 0}, set()),
     ],
 )
 def test_too_many_digits_and_too_few_codes_are_found(
@@ -115,6 +123,34 @@ def found_in(draft) -> set[str]:
     return {check.name for check in checks if not check.run(draft, inputs, IdSettings()).passed}
 
 
-def test_only_the_warning_of_unused_codes_does_not_block() -> None:
+def test_what_says_little_of_the_ids_worth_does_not_block() -> None:
     for stage in STAGES:
-        assert [check.name for check in stage.checks if not check.blocking] == ["most_codes_used"]
+        warnings = [check.name for check in stage.checks if not check.blocking]
+        assert warnings == ["most_codes_used", "ids_hold_no_order"]
+
+
+def test_codes_of_texts_tell_of_categories_and_random_ones_do_not(tmp_path: Path) -> None:
+    by_text = make(semantic.rqkmeans, crowds(), tmp_path / "a", codes_a_level=8).metrics
+    by_chance = make(semantic.random, crowds(), tmp_path / "b", codes_a_level=8).metrics
+    assert by_text["category_information_1"] > 0.95  # every crowd is of even items or of odd ones
+    assert abs(by_chance["category_information_1"]) < 0.1
+    assert by_text["variance_left_1"] < 0.05 < 0.8 < by_chance["variance_left_1"]
+    assert by_text["steps"] == by_chance["steps"] == 40 * 9
+    assert "error" not in by_chance
+    assert by_text["error"] == pytest.approx(by_text["variance_left_3"], abs=0.01)
+
+
+def test_the_network_learns_and_its_picture_is_there(tmp_path: Path) -> None:
+    told = {"hidden": [32], "latent": 4, "codes_a_level": 8, "batch": 32, "epochs": 40, "lr": 5e-3}
+    artefact = make(semantic.rqvae, crowds(), tmp_path, **told)
+    curve = artefact.table("curve").filter(metric="explained")["value"]
+    assert curve.max() > max(curve[0], 0.9)  # type: ignore[operator]
+    assert artefact.metrics["error"] == pytest.approx(1 - curve.max())  # type: ignore[operator]
+    assert artefact.file("pictures/levels.svg").exists()
+    assert set(artefact.tensors("books")) > {"books", "mean", "scale"}
+
+
+def test_hyperplanes_want_a_power_of_two() -> None:
+    assert LshSettings(codes_a_level=64).codes_a_level == 64
+    with pytest.raises(ValidationError, match="48 is no power of 2"):
+        LshSettings(codes_a_level=48)

@@ -48,7 +48,7 @@ def full(tmp_path_factory) -> Made:
 @pytest.fixture(scope="session")
 def plain(tmp_path_factory) -> Made:
     """Baselines only, one seed."""
-    return made(tmp_path_factory.mktemp("plain"), synthetic.study("baselines", methods={}))
+    return made(tmp_path_factory.mktemp("plain"), synthetic.study("baselines", methods={}, also=()))
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,7 @@ SECTIONS = [
     "cost",
     "learning",
     "codes",
+    "semantic-ids",
     "data",
     "checks",
     "prompts",
