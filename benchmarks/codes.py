@@ -99,7 +99,9 @@ def steps_of(folder: Path, items: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]
 def line(maker: str, seconds: float, made: Made, vectors: Floats, flags: np.ndarray, steps: tuple) -> list[str]:
     """One row of the table."""
     counts = holders(made.codes, K)
-    forward, backward = neighbours_in_order(with_digits(made.codes), *steps)
+    order = np.random.default_rng(SEED).permutation(len(vectors))
+    ids = with_digits(made.codes[order])[np.argsort(order)]
+    forward, backward = neighbours_in_order(ids, *steps)
     found = sharing(made.codes)
     return [
         maker,

@@ -52,6 +52,13 @@ def test_figures_are_those_of_the_learnt_codes(tmp_path: Path) -> None:
     assert artefact.metrics["perplexity_1"] == pytest.approx(8, abs=0.1)  # eight crowds of one size
 
 
+def test_digits_do_not_follow_the_order_of_items(tmp_path: Path) -> None:
+    ids = read_ids(make(semantic.rqkmeans, crowds(), tmp_path, codes_a_level=16, levels=1)).codes
+    held = [ids[ids[:, 0] == code, 1].tolist() for code in range(16)]
+    assert all(sorted(digits) == list(range(len(digits))) for digits in held)
+    assert sum(digits != sorted(digits) for digits in held) > 5
+
+
 def test_code_books_are_kept(tmp_path: Path) -> None:
     artefact = make(semantic.rqkmeans, crowds(), tmp_path, codes_a_level=8, levels=2)
     assert {name: tuple(book.shape) for name, book in artefact.tensors("books").items()} == {
