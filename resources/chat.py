@@ -100,7 +100,9 @@ def served(weights: Path, chat: ChatSettings, cores: int | None = None) -> Itera
     """Serve the weights on loopback until the body ends. Raises ChatError where the server does not come up."""
     cores = cores or len(os.sched_getaffinity(0))
     slots = max(1, min(chat.pace.concurrency, SLOTS_PER_CORE * cores))
-    told = Serving(str(weights), free_port(), secrets.token_hex(16), slots, chat.context, max(1, cores - SPARE_CORES))
+    told = Serving(
+        str(weights), free_port(), secrets.token_hex(16), slots, chat.context, max(1, cores - SPARE_CORES)
+    )
     with tempfile.TemporaryFile() as said:
         server = start(told, said)
         try:
