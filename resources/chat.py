@@ -30,6 +30,9 @@ from resources.servers import LOOPBACK, free_port
 
 COMMAND = (sys.executable, "-m", "resources.chat_server")
 SLOTS_PER_CORE = 4  # two cores wrote 119 tokens/s on one slot and 232 over 8
+# Threads wait for each other at full speed, so one core is left to others: on two cores that others used too,
+# one thread wrote 43 tokens/s and two wrote 7.
+SPARE_CORES = 1
 START_SECONDS = 120.0
 STOP_SECONDS = 10.0
 SAID = 400  # characters of a dead server's last words
@@ -97,7 +100,9 @@ def served(weights: Path, chat: ChatSettings, cores: int | None = None) -> Itera
     """Serve the weights on loopback until the body ends. Raises ChatError where the server does not come up."""
     cores = cores or len(os.sched_getaffinity(0))
     slots = max(1, min(chat.pace.concurrency, SLOTS_PER_CORE * cores))
-    told = Serving(str(weights), free_port(), secrets.token_hex(16), slots, chat.context, cores)
+    told = Serving(
+        str(weights), free_port(), secrets.token_hex(16), slots, chat.context, max(1, cores - SPARE_CORES)
+    )
     with tempfile.TemporaryFile() as said:
         server = start(told, said)
         try:

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import psutil
 import yaml
@@ -229,12 +229,20 @@ def answers(url: str) -> bool:
 def secrets(project: Project) -> Iterator[Finding]:
     """Environment variables that a study names: present or not, never their value."""
     for name in studies.names(project.root):
-        text = yaml.dump(yaml.safe_load(studies.find(project.root, name).read_text()))
-        for variable in sorted(set(SECRET.findall(text))):
+        written = yaml.safe_load(studies.find(project.root, name).read_text())
+        for variable in sorted({*SECRET.findall(yaml.dump(written)), *chat_key(written)}):
             there = bool(os.environ.get(variable))
             mend = "" if there else f"export {variable}=..."
             found = "set" if there else f"not set, study {name} names it"
             yield Finding(f"secret {variable}", "good" if there else "bad", found, mend)
+
+
+def chat_key(written: Any) -> list[str]:
+    """The variable that a study names for its chat model's key, whatever it is called."""
+    try:
+        return [str(written["models"]["chat"]["key"])]
+    except (KeyError, TypeError):
+        return []
 
 
 def instance_file(project: Project) -> Finding:

@@ -72,11 +72,11 @@ async def receive(reader: asyncio.StreamReader) -> tuple[dict[str, str], bytes] 
     """Headers and body of one request; None where the caller is gone."""
     try:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+        pairs = (line.split(": ", 1) for line in head.split("\r\n")[1:] if ": " in line)
+        headers = {name.lower(): value for name, value in pairs}
+        return headers, await reader.readexactly(int(headers.get("content-length", 0)))
     except (asyncio.IncompleteReadError, ConnectionError):
         return None
-    pairs = (line.split(": ", 1) for line in head.split("\r\n")[1:] if ": " in line)
-    headers = {name.lower(): value for name, value in pairs}
-    return headers, await reader.readexactly(int(headers.get("content-length", 0)))
 
 
 async def serve(script: Script, heard: Heard, reader: Any, writer: Any) -> None:

@@ -88,7 +88,7 @@ def test_slots_follow_the_cores_and_the_concurrency(monkeypatch: pytest.MonkeyPa
         chat = ChatSettings.model_validate({"pace": {"concurrency": concurrency}})
         with pytest.raises(ChatError, match="enough"), served(tmp_path / "x.gguf", chat, cores):
             pass
-    assert [(one.slots, one.threads) for one in told] == [(8, 2), (16, 64), (3, 2)]
+    assert [(one.slots, one.threads) for one in told] == [(8, 1), (16, 63), (3, 1)]
     assert len({one.key for one in told}) == 3
 
 

@@ -77,6 +77,15 @@ def test_a_secret_that_a_study_names_is_asked_for_and_never_shown(
     assert "very-secret" not in repr(there)
 
 
+@pytest.mark.parametrize(
+    "text", ["models: {chat: {key: MY_ENDPOINT}}\n", "models: {chat: embedded}\n", "seeds: [1]\n"]
+)
+def test_the_variable_of_a_chat_models_key_is_asked_for_whatever_its_name(project: Project, text: str) -> None:
+    study(project, "chat", f"title: Chat\n{text}")
+    named = [finding.what for finding in doctor.secrets(project)]
+    assert named == (["secret MY_ENDPOINT"] if "MY_ENDPOINT" in text else [])
+
+
 def test_a_source_that_is_not_here_is_noted_until_it_is_here_or_in_the_store(project: Project) -> None:
     study(project, "own", "title: Own\ndata: {source: {locations: [nowhere, ratings]}}\n")
     [missing] = doctor.sources(project)
