@@ -64,7 +64,8 @@ def beam(writer: Writer, inputs: Tensor, beams: int, hidden: Tensor | None = Non
         if alive is not None:
             open_ = alive[depth + 1].gather(1, children.clamp_min(0).flatten(1)).view_as(children)
             found = found.masked_fill(~open_, -torch.inf)
-        score, place = found.flatten(1).topk(min(beams, found[0].numel()), dim=1)
+        most = min(beams, found[0].numel(), len(trie.depths[depth + 1].code))
+        score, place = found.flatten(1).topk(most, dim=1)
         parent, code = place // size, place % size
         node = children.flatten(1).gather(1, place).clamp_min(0)
         token = code + writer.starts[depth]
