@@ -14,6 +14,7 @@ An input is [user] + the ids of the last items + end, so it is never empty.
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -38,7 +39,8 @@ class Tokens(NamedTuple):
     vocabulary: int
 
 
-class Samples(NamedTuple):
+@dataclass(frozen=True)
+class Samples:
     """Items of all users one after another; of each sample its user, its first input and its target, which is
     also where its inputs end (m,)."""
 
@@ -83,6 +85,12 @@ def samples(rows: Trained, tokens: Tokens, history: int) -> Samples:
     if not len(target):
         raise ValueError("no user has two training events, so there is no next item to learn from")
     return Samples(item, user[target], np.maximum(begin[target], target - history), target)
+
+
+def last_of_each(found: Samples) -> Samples:
+    """Each user's last sample alone."""
+    last = np.flatnonzero(np.r_[found.user[1:] != found.user[:-1], True])
+    return replace(found, user=found.user[last], start=found.start[last], target=found.target[last])
 
 
 def lengths(found: Samples, tokens: Tokens, rows: Ints) -> Ints:

@@ -208,7 +208,7 @@ def to_learn(
     queries: of the part `valid`; those that choose the best step are drawn from them.
     """
     from pipeline.codes.beam import Writer
-    from pipeline.codes.prefixes import samples
+    from pipeline.codes.prefixes import last_of_each, samples
     from pipeline.codes.t5 import T5
     from pipeline.codes.trie import grow
     from pipeline.codes.writing import Decoding, NextIds, written_scores
@@ -218,21 +218,13 @@ def to_learn(
     chosen = draw(queries.with_row_index("row"), settings.valid_users, seed).drop("row")
     writer = Writer(network, grow(learnt_ids(ids, rows)).to(device()), tokens.starts)
     scores = written_scores(writer, tokens, Decoding(settings.valid_beams, settings.history), masked=True)
-    judged = samples(first_targets(rows, chosen), tokens, settings.history)
-    last = judged._replace(**dict(zip(("user", "start", "target"), last_of_each(judged), strict=True)))
     task = NextIds(
         samples(rows, tokens, settings.history),
-        last,
+        last_of_each(samples(first_targets(rows, chosen), tokens, settings.history)),
         tokens,
         lambda: mean_of(order(scores, chosen, rows.n_items, top=0), "ndcg_10"),
     )
     return task, network
-
-
-def last_of_each(found: Any) -> tuple[NDArray[np.int64], ...]:
-    """User, start and target of each user's last sample."""
-    last = np.flatnonzero(np.r_[found.user[1:] != found.user[:-1], True])
-    return found.user[last], found.start[last], found.target[last]
 
 
 def device() -> Any:

@@ -1,6 +1,7 @@
 """TIGER on the circle: what is learnt from, what is written, what a kill leaves, and the controls."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -156,10 +157,10 @@ def found_samples(store: Any) -> tuple[Any, pl.DataFrame, set[int]]:
 @pytest.mark.parametrize(
     ("fault", "said"),
     [
-        (lambda held: held._replace(start=held.target), "read nothing, or their own target"),
-        (lambda held: held._replace(start=held.start * 0), "read or foretell another user's"),
-        (lambda held: held._replace(items=np.roll(held.items, 1)), "not those of the training events"),
-        (lambda held: held._replace(target=held.target * 0 + held.target[5]), "places are targets"),
+        (lambda held: replace(held, start=held.target), "read nothing, or their own target"),
+        (lambda held: replace(held, start=held.start * 0), "read or foretell another user's"),
+        (lambda held: replace(held, items=np.roll(held.items, 1)), "not those of the training events"),
+        (lambda held: replace(held, target=held.target * 0 + held.target[5]), "places are targets"),
     ],
 )
 def test_a_planted_leak_is_seen(made: Made, fault: Callable[[Any], Any], said: str) -> None:
