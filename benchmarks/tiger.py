@@ -3,11 +3,11 @@
     python -m benchmarks.tiger [--users 200] [--beams 50] [--threads 2] [--store store]
         [--variants rqkmeans random_ids] [--preset small] [--steps N]
 
-Each variant is taught as the quickstart would, then test users are asked. Agreement: users whose first ten of the
-beam are the exact first ten (as a set, and in order). Illegal: ids written that are no item's, looked up in
-the table of ids. Consecutive: test targets whose number is one above the highest, or the last, of the history;
-beside it the same with shuffled numbers. P5 numbered items along whole sequences, and that guess alone found 4 % of
-Beauty's test items: numbers that tell the future show here.
+Each variant is taught as the quickstart would, then test users are asked. Agreement: users whose first ten of
+the beam are the exact first ten (as a set, and in order). Illegal: ids written that are no item's, looked up
+in the table of ids. Consecutive: test targets whose number is one above the highest, or the last, of the
+history; beside it the same with shuffled numbers. P5 numbered items along whole sequences, and that guess alone
+found 4 % of Beauty's test items: numbers that tell the future show here.
 """
 
 import argparse
@@ -49,12 +49,18 @@ def make(store: Path, variants: list[str], model: dict[str, Any]) -> Made:
 def ids_of(made: Made, variant: str) -> Artefact:
     """The ids that a variant's network was taught with."""
     fingerprints = {source["fingerprint"] for source in made["tiger/model", variant].manifest["made_from"]}
-    return next(a for (name, _), a in made.items() if name.startswith("semantic_ids/") and a.fingerprint in fingerprints)
+    return next(
+        a for (name, _), a in made.items() if name.startswith("semantic_ids/") and a.fingerprint in fingerprints
+    )
 
 
 def compare(made: Made, variant: str, queries: pl.DataFrame, beams: int) -> None:
     """Print the figures of one variant."""
-    split, dataset, model = made["next_item/split", "default"], made["dataset", "default"], made["tiger/model", variant]
+    split, dataset, model = (
+        made["next_item/split", "default"],
+        made["dataset", "default"],
+        made["tiger/model", variant],
+    )
     items, lists, seconds = split.table("catalogue").height, {}, {}
     for decoding in ("beam", "exact"):
         settings = TigerDecoding.model_validate({"decoding": decoding, "beams": beams})
@@ -70,8 +76,9 @@ def compare(made: Made, variant: str, queries: pl.DataFrame, beams: int) -> None
     same = np.mean([one == other for one, other in zip(*tens, strict=True)])
     figures = " ".join(f"{name} NDCG@10 {mean_of(rows, 'ndcg_10'):.4f}" for name, rows in lists.items())
     speed = " ".join(f"{name} {queries.height / taken:.1f} users/s" for name, taken in seconds.items())
-    learnt = f"{model.metrics['steps']} steps, best {model.metrics['best_step']}, {model.manifest['measured']['seconds']:.0f} s"
-    print(f"{variant:11} learnt {learnt}\n{'':11} first ten as sets {sets:.4f}, in order {same:.4f}; illegal ids {illegal}")
+    facts, taken = model.metrics, model.manifest["measured"]["seconds"]
+    print(f"{variant:11} {facts['steps']} steps, best {facts['best_step']}, {taken:.0f} s")
+    print(f"{'':11} first ten as sets {sets:.4f}, in order {same:.4f}; illegal ids {illegal}")
     print(f"{'':11} {figures}; {speed}")
 
 
@@ -110,7 +117,8 @@ def main() -> None:
     plain = np.arange(split.table("catalogue").height)
     shuffled = [consecutive(every, np.random.default_rng(seed).permutation(plain)) for seed in range(20)]
     found, chance = consecutive(every, plain), np.mean(shuffled, axis=0)
-    print(f"consecutive: highest + 1 {found[0]:.4f} (shuffled {chance[0]:.4f}), last + 1 {found[1]:.4f} (shuffled {chance[1]:.4f})")
+    for name, own, usual in zip(("highest + 1", "last + 1"), found, chance, strict=True):
+        print(f"consecutive, {name}: {own:.4f}, shuffled {usual:.4f}")
 
 
 if __name__ == "__main__":

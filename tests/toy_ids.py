@@ -108,7 +108,9 @@ class Made(NamedTuple):
     store: Store
 
 
-def make(toy: Toy, codes: np.ndarray, folder: Path, decoding: dict[str, Any] | None = None, **quick: Any) -> Made:
+def make(
+    toy: Toy, codes: np.ndarray, folder: Path, decoding: dict[str, Any] | None = None, **quick: Any
+) -> Made:
     """Learn and rank, all checks run."""
     store = store_of(toy, codes, folder)
     learnt = run(spec(tiger.model, store, **QUICK | quick))[0]

@@ -1,4 +1,4 @@
-"""What a writer of ids reads and learns from: histories as tokens, and every beginning of a history as a sample.
+"""What a writer of ids reads and learns from: histories as tokens, every beginning of one a sample.
 
     training rows -> samples (every place but a user's first is a target) -> inputs (b, s), outputs (b, places)
 

@@ -2,13 +2,14 @@
 
     tokens -> encoder -> memory;  memory + beginnings that were written -> logits of the next token
 
-Raffel et al., JMLR 21, 2020, arXiv 1910.10683. The sums are those of transformers' `T5ForConditionalGeneration`
-(`tests` hold them against it), whose weights and configuration `to_transformers` writes. It is written out for
-two reasons. Dropout comes from a seed of its own, so that batches read side by side draw the same bits
-as one after another. And a decoder step takes any number of beginnings for each row of memory (`step`), which
-share the memory's keys and values and never copy them: a beam, or a whole depth of a trie.
+Raffel et al., JMLR 21, 2020, arXiv 1910.10683. The sums are those of transformers' own
+`T5ForConditionalGeneration` (`tests` hold them against it), under whose names `to_transformers` puts the
+weights. It is written out for two reasons. Dropout comes from a seed of its own, so that batches read side by
+side draw the same bits as one after another. And a decoder step takes any number of beginnings for each row
+of memory (`step`), which share the memory's keys and values and never copy them: a beam, or a whole depth of a
+trie.
 
-Attention's width is heads x head_width, whatever the width of the states. Left out: dropout of attention weights.
+Attention's width is heads x head_width, whatever the width of the states. Left out: dropout of its weights.
 """
 
 import math
@@ -127,7 +128,7 @@ class T5(nn.Module):
         self.encoder_norm, self.decoder_norm = Norm(shape.width), Norm(shape.width)
 
     def forward(self, inputs: Tensor, outputs: Tensor, draws: Generator | None = None) -> Tensor:
-        """Logits (b, t, vocabulary) of outputs (b, t), each from the inputs (b, s) and the outputs before it."""
+        """Logits (b, t, vocabulary) of outputs (b, t), from the inputs (b, s) and the outputs before each."""
         memory = self.read(inputs, draws)
         started = torch.cat([torch.full_like(outputs[:, :1], PAD), outputs[:, :-1]], 1)
         return self.logits(self.write(started, memory, draws))

@@ -60,7 +60,7 @@ class Trie(NamedTuple):
 
 
 def grow(ids: Ids) -> Trie:
-    """The trie of ids. Raises ValueError where there are none, one lies outside its size, or two are the same."""
+    """The trie of ids. Raises ValueError where there are none, a code is too large, or two are the same."""
     codes, sizes = ids.codes, ids.sizes
     if not len(codes):
         raise ValueError("there is no id to build a trie of")
@@ -80,7 +80,7 @@ def grow(ids: Ids) -> Trie:
 
 
 def depth_of(rows: np.ndarray, new: np.ndarray, node: np.ndarray, place: int) -> Depth:
-    """Nodes of one depth from sorted codes (n, places), where beginnings are new and which nodes rows are at."""
+    """Nodes of one depth, from sorted codes (n, places), where beginnings are new, and rows' nodes."""
     at = np.flatnonzero(new[:, place])
     above = max(place - 1, 0)
     code = rows[at, above] if place else np.zeros(1, np.int64)

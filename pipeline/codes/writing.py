@@ -95,7 +95,7 @@ class NextIds:
 
 
 class Learning(Protocol):
-    """Settings that say how to learn; those of `pipeline.llm.settings.Tuning` that are not of low-rank weights."""
+    """How to learn: settings of `pipeline.llm.settings.Tuning` that are not of low-rank weights."""
 
     @property
     def steps(self) -> int: ...
@@ -139,7 +139,7 @@ def teach(pupil: Pupil, task: NextIds, settings: Learning, seed: int, checkpoint
 
 
 class Decoding(NamedTuple):
-    """How ids are written: by a beam of so many, or None for the exact scores; from the last `history` items."""
+    """How ids are written: by so many beams, or None for exact scores; from the last `history` items."""
 
     beams: int | None
     history: int

@@ -1,23 +1,23 @@
 """TIGER: write the semantic id of the next item, code by code.
 
 Rajput et al., NeurIPS 2023, https://arxiv.org/abs/2305.05065. There is no code of the authors; sizes and
-schedules of `strong` are those of the open re-implementation that comes nearest (Paischer et al., 2024).
+schedule of `strong` are those of an open re-implementation that comes near it (Paischer et al., 2024).
 
-    histories + semantic ids -> samples -> tiger/model (T5 from scratch) -> beam over the trie of ids -> rankings
+    histories + semantic ids -> samples -> T5 from scratch -> beam over the trie of ids -> rankings
 
 An item is a few codes, alike items share the first ones; a history is the codes of its items one after
 another. An encoder reads them, a decoder writes the codes of the next item. A beam goes on only with what
 begins the id of an item with training rows, so every id written is an item's.
 
-Variants, by where the ids come from: `rqvae` (the paper's), `rqkmeans`, `balanced`. Controls: `random_ids` (four random
-codes: nothing of the text is left), `lsh_ids` (signs of random projections of the same vectors). Shared
-parts: `pipeline.codes` (ids, trie, T5, beam, learning), `pipeline.llm.tune` (steps, checkpoints, exact resume).
+Variants, by where the ids come from: `rqvae` (the paper's), `rqkmeans`, `balanced`. Controls: `random_ids`
+(codes drawn by chance: nothing of the text is left), `lsh_ids` (signs of random projections of the same
+vectors). Shared parts: `pipeline.codes` (ids, trie, T5, beam, learning), `pipeline.llm.tune` (steps).
 
 Departures from the paper: AdamW (theirs is T5X's, whose step of .01 is relative to a weight's own size; `paper`
 takes a tenth of it); no dropout of attention weights; no end token behind an id, as all are of one length;
-seen items are never written (the paper leaves them in: `seen_kept`), and neither are invalid ids (theirs are dropped
-after the beam); cold items are not written, but may take a share of the list (`cold_share`); the
-step with the best validation NDCG@10 is kept.
+seen items are never written (the paper leaves them in: `seen_kept`), and neither are invalid ids (theirs are
+dropped after the beam); cold items are not written, but may take a share of the list (`cold_share`); the step
+with the best validation NDCG@10 is kept.
 """
 
 from collections.abc import Iterator, Mapping
@@ -42,7 +42,7 @@ from pipeline.stage import Artefact, Check, Draft, PerVariant, Settings, Verdict
 if TYPE_CHECKING:
     from pipeline.codes.prefixes import Tokens
     from pipeline.codes.t5 import Shape
-    from pipeline.codes.writing import Decoding, NextIds, Tally
+    from pipeline.codes.writing import NextIds, Tally
     from pipeline.collab.ranked import Scores
 
 IDS = PerVariant(
@@ -346,19 +346,23 @@ class TigerDecoding(Settings):
     )
     seen_kept: bool = Field(
         False,
-        description="also write the orders with seen items left in, as the paper ranks: the variant seen_kept, of "
-        "the variant rqvae alone",
+        description="also write the orders with seen items left in, as the paper ranks: the variant seen_kept, "
+        "made of rqvae alone",
     )
     top: int = Field(TOP, ge=max(CUTS), description="first places that are kept of each user's order")
 
 
-def with_cold(scores: NDArray[np.float32], groups: NDArray[np.int64], cold: NDArray[np.bool_], share: float):
-    """Scores (n, n_items) with cold items (n_items,) let in behind the first item of their own group (n_items,).
+def with_cold(
+    scores: NDArray[np.float32], groups: NDArray[np.int64], cold: NDArray[np.bool_], share: float
+) -> NDArray[np.float32]:
+    """Scores (n, n_items) with cold items (n_items,) let in behind the first of their own group (n_items,).
 
     Down to any place of a list at most `share` of it are cold; what has to wait comes later. Of a group -1 is
     nothing let in. Each score is below the one before it, so the order is this one and no other.
     """
-    shelves = {group: np.flatnonzero(cold & (groups == group)) for group in np.unique(groups[cold]) if group >= 0}
+    shelves = {
+        group: np.flatnonzero(cold & (groups == group)) for group in np.unique(groups[cold]) if group >= 0
+    }
     found = scores.copy()
     for row in found:
         known = np.flatnonzero(np.isfinite(row))
@@ -478,7 +482,9 @@ def lists_are_long_enough(draft: Draft, inputs: Mapping[str, Any], settings: Tig
     short = listed.join(seen, on=["part", "user"]).filter(
         pl.col("found") < pl.min_horizontal(pl.lit(max(CUTS)), unseen)
     )
-    return Verdict(short.is_empty(), f"{short.height} lists are shorter than {max(CUTS)}", {"short": short.height})
+    return Verdict(
+        short.is_empty(), f"{short.height} lists are shorter than {max(CUTS)}", {"short": short.height}
+    )
 
 
 @stage(
@@ -487,7 +493,11 @@ def lists_are_long_enough(draft: Draft, inputs: Mapping[str, Any], settings: Tig
     version=1,
     inputs={"split": "next_item/split", "dataset": "dataset", "ids": IDS, "model": "tiger/model"},
     tables={"rankings": Rankings},
-    checks=(Check(every_query_ranked), Check(every_id_is_an_items), Check(lists_are_long_enough, blocking=False)),
+    checks=(
+        Check(every_query_ranked),
+        Check(every_id_is_an_items),
+        Check(lists_are_long_enough, blocking=False),
+    ),
     predicts="rankings",
     **FORMS,
 )

@@ -36,7 +36,9 @@ def learn(network: T5) -> None:
 
 @pytest.fixture(scope="module")
 def network() -> T5:
-    shape = Shape(STARTS[-1] + IDS.sizes[-1], width=16, inner=32, heads=2, head_width=8, layers=1, decoder_layers=2)
+    shape = Shape(
+        STARTS[-1] + IDS.sizes[-1], width=16, inner=32, heads=2, head_width=8, layers=1, decoder_layers=2
+    )
     found = T5(shape, generator(1))
     learn(found)
     return found
@@ -58,7 +60,7 @@ def by_hand(writer: Writer, user: int, item: int) -> float:
     codes = torch.from_numpy(CODES[item - 4])
     written = (codes + torch.tensor(STARTS))[None]
     logits, total = writer.network(INPUTS[user : user + 1], written)[0], 0.0
-    for place, (start, size) in enumerate(zip(STARTS, IDS.sizes, strict=True)):
+    for place, start in enumerate(STARTS):
         same = (CODES[:, :place] == CODES[item - 4, :place]).all(1)
         valid = torch.from_numpy(np.unique(CODES[same, place])) + start
         line = logits[place] if writer.mask == "after" else logits[place, valid]

@@ -70,9 +70,8 @@ def test_every_item_stands_once_and_cold_and_seen_ones_have_no_score(rankings: p
         assert own["score"].count() == CIRCLE - len(known)  # a beam brings all that is left
 
 
-def test_people_of_whom_nothing_is_known_get_a_list_and_all_the_same(rankings: pl.DataFrame) -> None:
-    orders = rankings.filter(pl.col("user") >= EMPTY, pl.col("score").is_not_null())
-    assert orders.height == CIRCLE - 1
+def test_who_has_no_history_gets_a_list_of_everything(rankings: pl.DataFrame) -> None:
+    assert rankings.filter(user=EMPTY)["score"].count() == CIRCLE
 
 
 def test_every_id_written_is_an_items(made: Made) -> None:
@@ -103,7 +102,7 @@ def test_exact_scores_give_the_same_lists_as_a_wide_beam(made: Made, rankings: p
     assert (both["rank"] == both["rank_exact"]).mean() > 0.99
 
 
-def test_predictions_of_another_seed_differ(made: Made) -> None:
+def test_another_seed_learns_another_network(made: Made) -> None:
     other = run(spec(tiger.model, made.store, seed=2, **QUICK))[0]
     assert not same_files(other, made.model)
 
@@ -131,18 +130,16 @@ def test_telling_ids_are_learnt_sooner_than_random_ones(tmp_path) -> None:
 
 
 def test_only_training_rows_are_learnt_from(tmp_path) -> None:
-    def weights(walks: list[list[int]], name: str) -> dict[str, torch.Tensor]:
-        quick = QUICK | {"steps": 3, "evaluate_every": 10, "valid_users": None}
+    def losses(walks: list[list[int]], name: str) -> list[float]:
+        quick = QUICK | {"steps": 3, "evaluate_every": 1, "valid_users": None}
         store = store_of(toy(walks, ITEMS), telling(), tmp_path / name)
-        return run(spec(tiger.model, store, **quick))[0].tensors("model")
+        curve = run(spec(tiger.model, store, **quick))[0].table("curve")
+        return curve.filter(metric="train_loss")["value"].to_list()
 
-    def same(walks: list[list[int]], name: str) -> bool:
-        own = weights(walks, name)
-        return all(torch.equal(own[key], tensor) for key, tensor in plain.items())
-
-    plain = weights([[0, 1, 2, 3, 4, 5], [1, 2, 3, 0, 4, 5]], "plain")
-    assert same([[0, 1, 2, 3, 5, 4], [1, 2, 3, 0, 5, 4]], "held_out_moved")
-    assert not same([[1, 0, 2, 3, 4, 5], [1, 2, 3, 0, 4, 5]], "train_moved")
+    plain = losses([[0, 1, 2, 3, 4, 5], [1, 2, 3, 0, 4, 5]], "plain")
+    assert len(plain) == 3
+    assert losses([[0, 1, 2, 3, 5, 4], [1, 2, 3, 0, 5, 4]], "held_out_moved") == plain
+    assert losses([[1, 0, 2, 3, 4, 5], [1, 2, 3, 0, 4, 5]], "train_moved") != plain
 
 
 def found_samples(store: Any) -> tuple[Any, pl.DataFrame, set[int]]:
@@ -216,9 +213,7 @@ def test_two_threads_give_the_bits_of_one(tmp_path) -> None:
 
 def test_users_have_tokens_where_the_study_says_so(tmp_path) -> None:
     found = make(circles(), telling(), tmp_path, user_buckets=7, steps=5)
-    plain = max(ids(telling()).codes.max() + 1, 1)
     assert found.model.metrics["vocabulary"] == 2 + sum(ids(telling()).sizes) + 7
-    assert plain
     assert failed(found.predictions) == {}
 
 
@@ -245,7 +240,7 @@ def test_what_cannot_be_is_refused(settings: Any, given: dict[str, Any]) -> None
 
 
 def test_fewer_beams_than_the_metrics_look_at_are_refused_with_the_reason() -> None:
-    with pytest.raises(ValidationError, match="beams.*\n.*greater than or equal to 20"):
+    with pytest.raises(ValidationError, match=r"beams.*\n.*greater than or equal to 20"):
         TigerDecoding.model_validate({"beams": 10})
 
 
@@ -294,12 +289,14 @@ def test_a_share_for_cold_items_brings_them_and_the_checks_still_pass(made: Made
 
 def test_three_tokens_count_an_item_of_the_targets_codes() -> None:
     queries = pl.DataFrame({"part": ["test", "test", "valid"], "user": [0, 1, 0], "targets": [[2], [3], [0]]})
-    rows = [("test", 0, 1, 5), ("test", 0, 2, 0), ("test", 1, 1, 0), ("test", 1, 2, None), ("valid", 0, 1, 0)]
-    rankings = pl.DataFrame(
-        [(part, user, rank, item if item is not None else 1, None if item is None else -float(rank)) for part, user, rank, item in rows],
-        schema=["part", "user", "rank", "item", "score"],
-        orient="row",
-    )
+    rows = [
+        ("test", 0, 1, 5, -1.0),
+        ("test", 0, 2, 0, -2.0),
+        ("test", 1, 1, 0, -1.0),
+        ("test", 1, 2, 1, None),
+        ("valid", 0, 1, 0, -1.0),
+    ]
+    rankings = pl.DataFrame(rows, schema=["part", "user", "rank", "item", "score"], orient="row")
     found = three_token(rankings, queries, GROUPS)
     assert found == {
         "test_three_token_hr_10": 0.5,
