@@ -62,14 +62,14 @@ def compare(made: Made, variant: str, queries: pl.DataFrame, beams: int) -> None
         made["tiger/model", variant],
     )
     items, lists, seconds = split.table("catalogue").height, {}, {}
+    illegal = 0
     for decoding in ("beam", "exact"):
         settings = TigerDecoding.model_validate({"decoding": decoding, "beams": beams})
         scores, _, counting = scorer_of(split, dataset, ids_of(made, variant), model, settings)
         started = time.perf_counter()
         lists[decoding] = order(scores, queries, items, top=20)
         seconds[decoding] = time.perf_counter() - started
-        if decoding == "beam":
-            illegal = counting.written - counting.valid
+        illegal += counting.written - counting.valid  # exact scores write none
     first = [rows.filter(pl.col("rank") <= 10).sort("user", "rank") for rows in lists.values()]
     tens = [rows.group_by("user", maintain_order=True).agg("item")["item"].to_list() for rows in first]
     sets = np.mean([set(one) == set(other) for one, other in zip(*tens, strict=True)])

@@ -13,7 +13,7 @@ from pipeline.store import Store
 from tests.toy_next import ITEMS, SPLIT, Toy, store_with
 
 DATASET, IDS = "d" * 32, "1" * 32
-QUICK = {
+QUICK: dict[str, Any] = {
     "width": 16,
     "inner": 32,
     "heads": 2,
@@ -21,10 +21,10 @@ QUICK = {
     "layers": 1,
     "decoder_layers": 1,
     "history": 4,
-    "steps": 120,
+    "steps": 80,
     "examples_per_step": 16,
     "batch_tokens": 128,
-    "learning_rate": 1e-2,
+    "learning_rate": 2e-2,
     "warm_up": 5,
     "evaluate_every": 40,
     "valid_users": 12,

@@ -121,8 +121,10 @@ class T5(nn.Module):
         super().__init__()
         self.shape = shape
         self.tokens = table(shape.vocabulary, shape.width, 1.0, draws)
-        self.encoder = nn.ModuleList(Block(shape, draws, decoder=False) for _ in range(shape.layers))
-        self.decoder = nn.ModuleList(Block(shape, draws, decoder=True) for _ in range(shape.decoder_layers))
+        self.encoder: Any = nn.ModuleList(Block(shape, draws, decoder=False) for _ in range(shape.layers))
+        self.decoder: Any = nn.ModuleList(
+            Block(shape, draws, decoder=True) for _ in range(shape.decoder_layers)
+        )
         self.encoder_places = table(BUCKETS, shape.heads, shape.width**-0.5, draws)
         self.decoder_places = table(BUCKETS, shape.heads, shape.width**-0.5, draws)
         self.encoder_norm, self.decoder_norm = Norm(shape.width), Norm(shape.width)

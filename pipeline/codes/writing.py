@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol, TypeVar
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar, cast
 
 import numpy as np
 import torch
@@ -122,10 +122,10 @@ def teach(pupil: Pupil, task: NextIds, settings: Learning, seed: int, checkpoint
     """Take all steps, from the checkpoint on where there is one; the network is left with its best weights."""
     weights: dict[str, Any] = dict(pupil.network.named_parameters())
     kind: type[Run] = Slowing if settings.schedule == "inverse_root" else Run
-    told = settings.model_copy(update={"schedule": "constant"}) if kind is Slowing else settings
-    reader: Any = pupil  # it has what a run asks of a reader: `each`
+    told: Any = settings.model_copy(update={"schedule": "constant"}) if kind is Slowing else settings
+    reader, lesson = cast(Any, pupil), cast(Any, task)  # a run asks no more of a reader than `each`
     optimizer = make_optimizer(weights, told)
-    run = kind(reader, task, told, seed, settings.steps, weights, optimizer, checkpoint)
+    run = kind(reader, lesson, told, seed, settings.steps, weights, optimizer, checkpoint)
     run.resume()
     with meter(label, settings.steps) as shown:
         shown.advance(run.progress.step)

@@ -24,6 +24,7 @@ def test_tokens_are_offset_by_place_and_an_item_without_an_id_has_none() -> None
 def test_users_come_behind_all_codes() -> None:
     found = tokens_of(IDS, 4, ["a", "b", "c"], 5)
     assert found.vocabulary == 12
+    assert found.users is not None
     assert found.users.tolist() == [7 + bucket(name, 5) for name in "abc"]
 
 
@@ -61,6 +62,7 @@ def test_a_batch_holds_user_codes_end_and_padding() -> None:
     tokens = tokens_of(IDS, 4, ["a", "b", "c"], 5)
     found = samples(ROWS, tokens, history=2)
     inputs, outputs = batch(found, tokens, np.array([2, 3]))
+    assert tokens.users is not None
     a, c = tokens.users[0], tokens.users[2]
     assert inputs.tolist() == [[a, 4, 5, 3, 6, 1], [c, 3, 6, 1, 0, 0]]
     assert outputs.tolist() == [[2, 6], [4, 5]]

@@ -64,7 +64,7 @@ def test_steps_of_many_beginnings_give_what_reading_each_at_once_gives() -> None
     model = network()
     memory = model.read(INPUTS)
     beginnings = torch.tensor([[[0, 4, 9], [0, 4, 2], [0, 7, 7]], [[0, 8, 8], [0, 1, 2], [0, 3, 3]]])
-    past, states = (), None
+    past, states = (), torch.zeros(0)
     for place in range(3):
         states, past = model.step(beginnings[:, :, place], past, memory)
     for nth in range(3):

@@ -94,17 +94,17 @@ def test_seen_items_stay_where_the_paper_leaves_them(made: Made) -> None:
 
 
 def test_exact_scores_give_the_same_lists_as_a_wide_beam(made: Made, rankings: pl.DataFrame) -> None:
-    asked = {"model": made.model.fingerprint, "decoding": "exact"}
+    asked: Any = {"model": made.model.fingerprint, "decoding": "exact"}
     exact = run(spec(tiger.predictions, made.store, **asked))[0].table("rankings").filter(part="test")
     both = rankings.join(exact, on=["user", "item"], suffix="_exact").drop_nulls("score")
     assert both.height == rankings["score"].count()
     assert np.allclose(both["score"], both["score_exact"], atol=1e-4)
-    assert (both["rank"] == both["rank_exact"]).mean() > 0.99
+    assert both.filter(pl.col("rank") == pl.col("rank_exact")).height > 0.99 * both.height
 
 
 def test_another_seed_learns_another_network(made: Made) -> None:
-    other = run(spec(tiger.model, made.store, seed=2, **QUICK))[0]
-    assert not same_files(other, made.model)
+    first, second = (run(spec(tiger.model, made.store, seed=s, **QUICK | {"steps": 1}))[0] for s in (1, 2))
+    assert not same_files(first, second)
 
 
 def test_the_network_opens_in_transformers(made: Made) -> None:
@@ -172,10 +172,9 @@ def test_a_held_out_event_among_the_samples_is_seen(made: Made) -> None:
     assert misplaced(held, more, known) == ["the items learnt from are not those of the training events"]
 
 
-@pytest.mark.parametrize("killed_after", [30, 90])
-@pytest.mark.parametrize("schedule", ["cosine", "inverse_root"])
+@pytest.mark.parametrize(("killed_after", "schedule"), [(7, "cosine"), (12, "inverse_root")])
 def test_a_killed_run_goes_on_to_the_same_bits(killed_after: int, schedule: str, tmp_path, monkeypatch) -> None:
-    quick = QUICK | {"schedule": schedule, "steps": 100, "evaluate_every": 25}
+    quick = QUICK | {"schedule": schedule, "steps": 16, "evaluate_every": 5}
     whole = run(spec(tiger.model, store_of(circles(), telling(), tmp_path / "whole"), **quick))[0]
     store = store_of(circles(), telling(), tmp_path / "killed")
     steps: list[int] = []
@@ -192,10 +191,10 @@ def test_a_killed_run_goes_on_to_the_same_bits(killed_after: int, schedule: str,
         with pytest.raises(StageFailed, match="killed"):
             run(spec(tiger.model, store, **quick))
     steps.clear()
-    killed_after = -1
+    killed_at, killed_after = killed_after, -1
     monkeypatch.setattr(writing.NextIds, "loss", counted)
     assert same_files(run(spec(tiger.model, store, **quick))[0], whole)
-    assert steps[0] in (25, 75)
+    assert steps[0] == killed_at // 5 * 5
 
 
 def test_two_threads_give_the_bits_of_one(tmp_path) -> None:
@@ -269,13 +268,13 @@ def test_an_item_without_an_id_is_never_let_in() -> None:
 
 
 def test_scores_fall_strictly_along_the_list_also_where_they_were_equal() -> None:
-    found = with_cold(np.float32([[-1, -1, *[-np.inf] * 4]]), GROUPS, COLD, 1.0)[0]
+    found = with_cold(np.array([[-1, -1, *[-np.inf] * 4]], dtype=np.float32), GROUPS, COLD, 1.0)[0]
     order = found[[0, 2, 4, 1, 3]]
     assert (np.diff(order) < 0).all()
 
 
 def test_a_share_for_cold_items_brings_them_and_the_checks_still_pass(made: Made) -> None:
-    asked = {"model": made.model.fingerprint, "cold_share": 0.2}
+    asked: Any = {"model": made.model.fingerprint, "cold_share": 0.2}
     found = run(spec(tiger.predictions, made.store, **asked))[0]
     rows = found.table("rankings").filter(pl.col("score").is_not_null(), part="test")
     cold = rows.filter(pl.col("item") >= COLD_ITEM)
@@ -283,7 +282,7 @@ def test_a_share_for_cold_items_brings_them_and_the_checks_still_pass(made: Made
     shares = rows.sort("user", "rank").with_columns(
         share=(pl.col("item") >= COLD_ITEM).cum_sum().over("user") / pl.col("rank")
     )
-    assert shares["share"].max() <= 0.2 + 1e-9
+    assert (shares["share"] <= 0.2 + 1e-9).all()
     assert failed(found) == {}
 
 
