@@ -74,11 +74,17 @@ def compare(made: Made, variant: str, queries: pl.DataFrame, beams: int) -> None
     tens = [rows.group_by("user", maintain_order=True).agg("item")["item"].to_list() for rows in first]
     sets = np.mean([set(one) == set(other) for one, other in zip(*tens, strict=True)])
     same = np.mean([one == other for one, other in zip(*tens, strict=True)])
+    found = np.mean([len({*one} & {*other}) / 10 for one, other in zip(*tens, strict=True)])
+    both = lists["beam"].join(lists["exact"], on=("user", "item"), suffix="_exact").drop_nulls()
+    apart = (both["score"] - both["score_exact"]).abs().max()
     figures = " ".join(f"{name} NDCG@10 {mean_of(rows, 'ndcg_10'):.4f}" for name, rows in lists.items())
     speed = " ".join(f"{name} {queries.height / taken:.1f} users/s" for name, taken in seconds.items())
     facts, taken = model.metrics, model.manifest["measured"]["seconds"]
     print(f"{variant:11} {facts['steps']} steps, best {facts['best_step']}, {taken:.0f} s")
-    print(f"{'':11} first ten as sets {sets:.4f}, in order {same:.4f}; illegal ids {illegal}")
+    print(
+        f"{'':11} first ten the same: {sets:.4f} as sets, {same:.4f} in order; {found:.4f} of the exact found"
+    )
+    print(f"{'':11} illegal ids {illegal}; scores apart by {apart:.1e} at most")
     print(f"{'':11} {figures}; {speed}")
 
 

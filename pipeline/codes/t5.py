@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Generator, Tensor, nn
-from torch.nn.functional import embedding, gelu, linear, log_softmax, relu
+from torch.nn.functional import embedding, gelu, linear, log_softmax, relu, rms_norm
 
 from pipeline.collab.factors import table
 from pipeline.dropout import dropped
@@ -60,7 +60,7 @@ class Norm(nn.Module):
         self.weight = nn.Parameter(torch.ones(width))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.weight * (x.float() * torch.rsqrt(x.float().pow(2).mean(-1, keepdim=True) + 1e-6))
+        return rms_norm(x.float(), self.weight.shape, self.weight, 1e-6)
 
 
 class Attention(nn.Module):
