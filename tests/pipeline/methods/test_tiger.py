@@ -18,7 +18,7 @@ from pipeline.methods.tiger import TigerDecoding, TigerModel, misplaced, three_t
 from pipeline.stage import StageFailed, run
 from tests.contracts import MethodContract, same_files
 from tests.toy_ctr import failed
-from tests.toy_ids import IDS, QUICK, Made, drawn, ids, make, spec, store_of, telling
+from tests.toy_ids import IDS, Made, drawn, ids, make, quick, spec, store_of, telling
 from tests.toy_next import CIRCLE, COLD_ITEM, EMPTY, ITEMS, LEARNT, SPLIT, circles, toy
 
 HEAD = ("part", "user", "rank", "item", "score", "target")
@@ -103,7 +103,7 @@ def test_exact_scores_give_the_same_lists_as_a_wide_beam(made: Made, rankings: p
 
 
 def test_another_seed_learns_another_network(made: Made) -> None:
-    first, second = (run(spec(tiger.model, made.store, seed=s, **QUICK | {"steps": 1}))[0] for s in (1, 2))
+    first, second = (run(spec(tiger.model, made.store, seed=s, **quick(steps=1)))[0] for s in (1, 2))
     assert not same_files(first, second)
 
 
@@ -124,16 +124,17 @@ def test_the_network_opens_in_transformers(made: Made) -> None:
 def test_telling_ids_are_learnt_sooner_than_random_ones(tmp_path) -> None:
     def loss(codes: np.ndarray, name: str) -> float:
         store = store_of(circles(), codes, tmp_path / name)
-        return run(spec(tiger.model, store, **QUICK | {"steps": 40}))[0].metrics["valid_loss"]
+        return run(spec(tiger.model, store, **quick(steps=40)))[0].metrics["valid_loss"]
 
     assert loss(telling(), "telling") < 0.8 * loss(drawn(), "drawn")
 
 
 def test_only_training_rows_are_learnt_from(tmp_path) -> None:
     def losses(walks: list[list[int]], name: str) -> list[float]:
-        quick = QUICK | {"steps": 3, "evaluate_every": 1, "valid_users": None}
         store = store_of(toy(walks, ITEMS), telling(), tmp_path / name)
-        curve = run(spec(tiger.model, store, **quick))[0].table("curve")
+        curve = run(spec(tiger.model, store, **quick(steps=3, evaluate_every=1, valid_users=None)))[0].table(
+            "curve"
+        )
         return curve.filter(metric="train_loss")["value"].to_list()
 
     plain = losses([[0, 1, 2, 3, 4, 5], [1, 2, 3, 0, 4, 5]], "plain")
@@ -174,8 +175,8 @@ def test_a_held_out_event_among_the_samples_is_seen(made: Made) -> None:
 
 @pytest.mark.parametrize(("killed_after", "schedule"), [(7, "cosine"), (12, "inverse_root")])
 def test_a_killed_run_goes_on_to_the_same_bits(killed_after: int, schedule: str, tmp_path, monkeypatch) -> None:
-    quick = QUICK | {"schedule": schedule, "steps": 16, "evaluate_every": 5}
-    whole = run(spec(tiger.model, store_of(circles(), telling(), tmp_path / "whole"), **quick))[0]
+    few = quick(schedule=schedule, steps=16, evaluate_every=5)
+    whole = run(spec(tiger.model, store_of(circles(), telling(), tmp_path / "whole"), **few))[0]
     store = store_of(circles(), telling(), tmp_path / "killed")
     steps: list[int] = []
     plain = writing.NextIds.loss
@@ -189,11 +190,11 @@ def test_a_killed_run_goes_on_to_the_same_bits(killed_after: int, schedule: str,
     with monkeypatch.context() as patched:
         patched.setattr(writing.NextIds, "loss", counted)
         with pytest.raises(StageFailed, match="killed"):
-            run(spec(tiger.model, store, **quick))
+            run(spec(tiger.model, store, **few))
     steps.clear()
     killed_at, killed_after = killed_after, -1
     monkeypatch.setattr(writing.NextIds, "loss", counted)
-    assert same_files(run(spec(tiger.model, store, **quick))[0], whole)
+    assert same_files(run(spec(tiger.model, store, **few))[0], whole)
     assert steps[0] == killed_at // 5 * 5
 
 
@@ -201,7 +202,7 @@ def test_two_threads_give_the_bits_of_one(tmp_path) -> None:
     def weights(threads: int) -> Any:
         torch.set_num_threads(threads)
         store = store_of(circles(), telling(), tmp_path / str(threads))
-        return run(spec(tiger.model, store, **QUICK | {"steps": 12, "evaluate_every": 6}))[0]
+        return run(spec(tiger.model, store, **quick(steps=12, evaluate_every=6)))[0]
 
     before = torch.get_num_threads()
     try:
