@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.collab.mf import mf
 from pipeline.evaluate.tracks import TRACKS
-from pipeline.methods import binllm, tallrec
+from pipeline.methods import binllm, tallrec, tiger
 
 DATA = {
     "ctr": ("ml-1m-collm", "tallrec-movie"),
@@ -21,6 +21,7 @@ RANKERS = {"tallrec": tallrec.prompts, "binllm": binllm.prompts}
 OURS = {
     mf.name: ("default",),
     "binmf": ("default",),
+    "tiger": (*tiger.predictions.variants, "seen_kept"),
     **{name: stage.variants for name, stage in RANKERS.items()},
 }
 KEY = ("method", "variant", "data", "track", "split", "metric")
