@@ -75,6 +75,7 @@ class Graph:
                 name
                 for name, other in self.stages.items()
                 if other is not stage
+                and source.section in (None, other.section)
                 and (other.predicts == source.predicts if source.predicts else not reads_all(other))
             )
         name = source.stage if isinstance(source, Pinned) else source

@@ -84,9 +84,13 @@ class PerVariant:
 
 @dataclass(frozen=True)
 class Every:
-    """All artefacts of the stages that end in predictions of this kind; of every stage for `None`."""
+    """All artefacts of the stages that end in predictions of this kind; of every stage for `None`.
+
+    section: only of stages of this section, such as models that can be asked again.
+    """
 
     predicts: str | None = None
+    section: str | None = None
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,7 @@ def hit_rate(rankings: pl.DataFrame, queries: pl.DataFrame, size: int) -> float:
     section="data",
     version=1,
     inputs={
-        "rankings": Every("rankings"),
+        "rankings": Every("rankings", section="models"),
         "candidates": "rerank/candidates",
         "split": "next_item/split",
         "dataset": "dataset",
@@ -135,7 +135,7 @@ class OrdersSettings(Settings):
     section="evaluate",
     version=1,
     inputs={
-        "rankings": Every("rankings"),
+        "rankings": Every("rankings", section="models"),
         "candidates": "rerank/candidates",
         "retrieved": "rerank/retrieved",
         "split": "next_item/split",

@@ -114,7 +114,11 @@ def lists_are_full(draft: Draft, inputs: Mapping[str, Any], settings: Recommenda
     settings=RecommendationsSettings,
     section="evaluate",
     version=1,
-    inputs={"rankings": Every("rankings"), "split": "next_item/split", "dataset": "dataset"},
+    inputs={
+        "rankings": Every("rankings", section="models"),
+        "split": "next_item/split",
+        "dataset": "dataset",
+    },
     tables={"recommendations": Recommendations},
     checks=(
         Check(nothing_used_is_recommended),

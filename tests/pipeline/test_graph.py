@@ -286,6 +286,18 @@ def test_a_model_left_out_is_not_run_and_nobody_waits_for_it(store: Store, tmp_p
     assert [source.stage for source in read] == ["next_item/ease"]
 
 
+def test_a_reader_of_every_model_reads_no_method_of_the_same_kind(store: Store, tmp_path: Path) -> None:
+    split = {"split": "next_item/split"}
+    method = declared("tiger/predictions", section="methods", inputs=split, predicts="rankings")
+    reader = declared("retrieved", section="data", inputs={"rankings": Every("rankings", section="models")})
+    study = Study(name="toy", title="Toy", tracks=("next_item",), methods={"tiger": {}})
+    plan = Graph([*TWO_TRACKS.order, method, reader]).plan(study, store, tmp_path)
+    made = {planned.stage.name: planned.spec for planned in plan}
+    both = [source.stage for source in made["next_item/leaderboard"].inputs["predictions"]]
+    assert both == ["next_item/bpr", "next_item/ease", "tiger/predictions"]
+    assert [source.stage for source in made["retrieved"].inputs["rankings"]] == both[:2]
+
+
 def test_a_model_to_leave_out_that_is_none_is_an_error_with_the_nearest_name(
     store: Store, tmp_path: Path
 ) -> None:
