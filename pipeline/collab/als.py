@@ -43,23 +43,25 @@ class ALSSettings(RankedSettings):
 def unfitted(settings: ALSSettings, seed: int) -> "AlternatingLeastSquares":
     """The library's model before it learns."""
     from implicit.cpu.als import AlternatingLeastSquares
+    from threadpoolctl import threadpool_limits
 
-    return AlternatingLeastSquares(
-        factors=settings.dim,
-        regularization=settings.penalty,
-        alpha=settings.weight,
-        iterations=settings.iterations,
-        num_threads=1,
-        random_state=seed,
-    )
+    with threadpool_limits(1):  # behind the import, which loads a BLAS; the library warns of more threads
+        return AlternatingLeastSquares(
+            factors=settings.dim,
+            regularization=settings.penalty,
+            alpha=settings.weight,
+            iterations=settings.iterations,
+            num_threads=1,
+            random_state=seed,
+        )
 
 
 def factorise(rows: Trained, settings: ALSSettings, seed: int) -> "AlternatingLeastSquares":
     """The fitted model; one thread, so that its bits are the same everywhere."""
     from threadpoolctl import threadpool_limits
 
+    model = unfitted(settings, seed)
     with threadpool_limits(1):
-        model = unfitted(settings, seed)
         model.fit(user_items(rows), show_progress=False)
     return model
 
