@@ -106,8 +106,7 @@ class Guards:
         return verdict_on_shape(draft.read("prompts"), load_tokenizer(model_folder(inputs["language_model"])))
 
     def every_slot_has_its_vector(self, draft: Draft, inputs: Mapping[str, Any], settings: Any) -> Verdict:
-        """Each reserved token of a prompt stands in a slot, and each slot shows one of the vectors that are
-        there."""
+        """Each reserved token of a prompt stands in a slot, and each slot shows a vector that is there."""
         return verdict_on_slots(
             draft.read("prompts"),
             load_tokenizer(model_folder(inputs["language_model"])),
