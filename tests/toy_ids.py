@@ -8,8 +8,9 @@ import polars as pl
 
 from pipeline.codes.ids import Ids, with_digits
 from pipeline.methods import tiger
-from pipeline.stage import Artefact, Source, Spec, Stage, fingerprint, run
+from pipeline.stage import Artefact, Source, Spec, Stage, run
 from pipeline.store import Store
+from tests.specs import spec_from
 from tests.toy_next import ITEMS, SPLIT, Toy, store_with
 
 DATASET, IDS = "d" * 32, "1" * 32
@@ -91,18 +92,7 @@ def spec(
         **({"model": Source("tiger/model", model)} if model else {}),
     }
     cell = {"variant": variant, "seed": seed}
-    filled = stage.settings.model_validate(settings).model_dump(mode="json")
-    return Spec(
-        reference=stage.reference,
-        stage=stage.name,
-        study="toy",
-        cell=cell,
-        settings=filled,
-        inputs=inputs,
-        fingerprint=fingerprint(stage, filled, cell, inputs, {}),
-        store=str(store.root),
-        root=str(store.root),
-    )
+    return spec_from(stage, store, inputs, cell, settings)
 
 
 class Made(NamedTuple):

@@ -15,8 +15,9 @@ from pipeline.collab.events import Trained, trained_rows
 from pipeline.collab.fitted import scores_of
 from pipeline.collab.ranked import order
 from pipeline.schema import Catalogue, Events, Queries
-from pipeline.stage import Draft, Source, Spec, Stage, fingerprint, run
+from pipeline.stage import Draft, Source, Spec, Stage, run
 from pipeline.store import Artefact, Store
+from tests.specs import spec_from
 
 SPLIT = "6" * 32
 CIRCLE, COLD_ITEM, ITEMS = 22, 22, 24  # items with training rows; the first without; all
@@ -86,19 +87,8 @@ def store_with(tables: Toy, folder: Path) -> Store:
 def spec_of(stage: Stage, store: Store, seed: int = 1, **settings: Any) -> Spec:
     """The spec of the stage on that store's split."""
     cell = {"seed": seed} if stage.seeded else {}
-    filled = stage.settings.model_validate(settings).model_dump(mode="json")
     inputs = {"split": Source("next_item/split", SPLIT)}
-    return Spec(
-        reference=stage.reference,
-        stage=stage.name,
-        study="toy",
-        cell=cell,
-        settings=filled,
-        inputs=inputs,
-        fingerprint=fingerprint(stage, filled, cell, inputs, {}),
-        store=str(store.root),
-        root=str(store.root),
-    )
+    return spec_from(stage, store, inputs, cell, settings)
 
 
 def artefact(folder: Path, **tables: pl.DataFrame) -> Artefact:

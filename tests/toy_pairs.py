@@ -9,8 +9,9 @@ import polars as pl
 
 from pipeline.data.histories import Histories
 from pipeline.schema import Examples
-from pipeline.stage import Draft, Source, Spec, Stage, fingerprint, run
+from pipeline.stage import Draft, Source, Spec, Stage, run
 from pipeline.store import Artefact, Store
+from tests.specs import spec_from
 
 SPLIT = "5" * 32
 HAND = [
@@ -80,19 +81,8 @@ def store_with(frame: pl.DataFrame, folder: Path) -> Store:
 def spec_of(stage: Stage, store: Store, seed: int = 1, **settings: Any) -> Spec:
     """The spec of the stage on that store's split."""
     cell = {"seed": seed} if stage.seeded else {}
-    filled = stage.settings.model_validate(settings).model_dump(mode="json")
     inputs = {"split": Source("ctr/split", SPLIT)}
-    return Spec(
-        reference=stage.reference,
-        stage=stage.name,
-        study="toy",
-        cell=cell,
-        settings=filled,
-        inputs=inputs,
-        fingerprint=fingerprint(stage, filled, cell, inputs, {}),
-        store=str(store.root),
-        root=str(store.root),
-    )
+    return spec_from(stage, store, inputs, cell, settings)
 
 
 def make(stage: Stage, frame: pl.DataFrame, folder: Path, seed: int = 1, **settings: Any) -> Artefact:

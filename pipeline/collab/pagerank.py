@@ -2,7 +2,8 @@
 
 training pairs -> bipartite graph -> mass of all items, many starts at once -> the nearest items of each
 
-Jeh and Widom, WWW 2003; LLM-Rec (Lyu et al., 2024, section 3.3) takes it as its measure of what engages alike.
+LLM-Rec (Lyu et al., 2024) takes it as its measure of what engages alike. Written out because libraries take one
+start a call, and here every item is one: a block of starts is one product of a sparse and a dense matrix.
 """
 
 from typing import Any

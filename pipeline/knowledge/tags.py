@@ -3,7 +3,7 @@
     answers -> tags of each -> counts -> the frequent ones, near-duplicates merged -> vocabulary
     an item's own tags + vocabulary -> those near enough (generative); candidates -> votes (selective)
 
-TagGPT (Li et al., 2023, arXiv 2304.03022), section 3. Pure functions over texts and unit vectors.
+TagGPT (Li et al., 2023, arXiv 2304.03022). Pure functions over texts and unit vectors.
 """
 
 import re

@@ -18,7 +18,7 @@ Departures: `description` is the item's own text (title and categories, MovieLen
 had a language model write one for each movie first, which gives knowledge to the baseline too; prompts are
 those that others quote, since the paper's appendix was not at hand (`infer_to_recommend` least surely); an item
 without an answer has its own text in its place; layers' sizes and the loss's negatives are ours; cold items
-stand behind all others, as with every model of the track.
+stand behind all others, as with every model of the track. It has run on toys with a scripted endpoint only.
 """
 
 from collections.abc import Mapping, Sequence

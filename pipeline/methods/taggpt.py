@@ -14,8 +14,7 @@ Variants: `generative` (default), `selective`. Controls: `without_tags` (the sam
 
 Departures: prompts are in English and of the study's words, where the paper's are Chinese and of videos,
 without its five examples; the encoder is the study's small one; the paper ends at tags and judges them by hand,
-so the backbone that reads them is ours. Samples are drawn at `temperature`, the paper's 1.5; a small model says
-little of use at that, so a study may lower it.
+so the backbone that reads them is ours. It has run on toys with a scripted endpoint only.
 """
 
 from collections.abc import Mapping, Sequence

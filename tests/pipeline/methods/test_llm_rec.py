@@ -22,11 +22,12 @@ from pipeline.methods.llm_rec import (
     requests,
     shuffled,
 )
-from pipeline.stage import Artefact, Source, Spec, Stage, fingerprint, run
+from pipeline.stage import Artefact, Source, Spec, Stage, run
 from pipeline.store import Store
 from resources.chat import reach
 from tests import tiny_encoder, toy_next
 from tests.chat_endpoint import Heard, asked, endpoint, says
+from tests.specs import spec_from
 
 TEXTS, ENCODER = "7" * 32, "8" * 32
 TOY = toy_next.circles()
@@ -117,18 +118,7 @@ class World:
     def spec(self, stage: Stage, variant: str, **settings: Any) -> Spec:
         inputs = {name: self.inputs[name] for name in stage.inputs}
         cell = {"variant": variant} | ({"seed": 1} if stage.seeded else {})
-        filled = stage.settings.model_validate(settings).model_dump(mode="json")
-        return Spec(
-            reference=stage.reference,
-            stage=stage.name,
-            study="toy",
-            cell=cell,
-            settings=filled,
-            inputs=inputs,
-            fingerprint=fingerprint(stage, filled, cell, inputs, {}),
-            store=str(self.store.root),
-            root=str(self.store.root),
-        )
+        return spec_from(stage, self.store, inputs, cell, settings)
 
     def made(self, variant: str, heard: Heard) -> Mapping[str, Artefact]:
         """All three artefacts of a variant."""
