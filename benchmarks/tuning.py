@@ -1,13 +1,14 @@
 """LoRA tuning against a plain transformers.Trainer, on the same examples, steps, model and cores.
 
-    python -m benchmarks.tuning [--steps 12] [--quality-steps 0] [--repeats 2] [--threads 2] [--history 12]
-        [--store store]
+    python -m benchmarks.tuning [--steps 12] [--quality-steps 0] [--quality-rows 1500] [--repeats 2]
+        [--threads 2] [--history 12] [--store store]
 
 Plain: float32, the batch padded to its longest, all logits, loss on the answer's tokens. Ours: the tuner as
 the methods use it, its validation looks left out of the clock. Both take the same number of steps of 16
 examples, the same rate, warm-up, LoRA and clipping. `--quality-steps N` tunes both for N steps with the same
 loss (cross-entropy of the answer), no dropout, no warm-up and the same examples in the same order, so that what
-is left of a difference is arithmetic, and prints the AUC on all test rows, scored by one scorer.
+is left of a difference is arithmetic, and prints the AUC of both on the same test rows, scored in float32 and
+in bfloat16.
 """
 
 import argparse
@@ -137,31 +138,37 @@ def speed(folder: Path, task: YesNo, settings: Tuning, repeats: int) -> None:
         )
 
 
-def quality(folder: Path, task: YesNo, settings: Tuning, steps: int, prompts: Artefact) -> None:
-    """AUC on all test rows after the same number of steps, both scored by the same scorer in float32."""
+def quality(folder: Path, task: YesNo, settings: Tuning, steps: int, prompts: Artefact, test_rows: int) -> None:
+    """AUC on drawn test rows after the same number of steps, of both adapters in both precisions."""
     chosen = settings.model_copy(
         update={"steps": steps, "evaluate_every": 10**6, "loss": "lm_answer", "dropout": 0.0, "warm_up": 0}
     )
     blind = replace(task, valid=Questions([], []), kind="lm_answer")
-    test = questions(prompts.table("prompts").filter(part="test"), load_tokenizer(folder))
-    leads: dict[str, np.ndarray] = {}
+    rows = prompts.table("prompts").filter(part="test")
+    test = questions(rows.sample(min(test_rows, rows.height), seed=1), load_tokenizer(folder))
+    labels, leads = np.array(test.labels), {}
     for name, way in (("plain", plain), ("ours", ours)):
         with tempfile.TemporaryDirectory() as into:
             way(folder, blind, chosen, Path(into))
-            merged = reader(tune.merge_adapter(load_model(folder), Path(into)), torch.float32)
-        leads[name] = yes_no.decide(yes_no.score(merged, test.prompts, task.answers), "difference").numpy()
-        print(f"{name:8} test AUC after {steps} steps {auc(test.labels, leads[name]):.4f}")
-    print(f"difference {difference(np.array(test.labels), leads)}")
-    print(f"correlation of the leads {np.corrcoef(leads['plain'], leads['ours'])[0, 1]:.4f}")
+            for dtype in (torch.float32, torch.bfloat16):
+                merged = reader(tune.merge_adapter(load_model(folder), Path(into)), dtype)
+                logits = yes_no.score(merged, test.prompts, task.answers)
+                leads[name, dtype] = yes_no.decide(logits, "difference").numpy()
+                print(f"{name:8} {dtype} test AUC {auc(labels, leads[name, dtype]):.4f}", flush=True)
+    print(f"after {steps} steps, on {len(labels)} test rows; against plain in float32: AUC, rank correlation")
+    first = leads["plain", torch.float32]
+    for (name, dtype), found in leads.items():
+        alike = np.corrcoef(first.argsort().argsort(), found.argsort().argsort())[0, 1]
+        print(f"{name:8} {dtype} {difference(labels, found, first)} {alike:.4f}")
 
 
-def difference(labels: np.ndarray, leads: dict[str, np.ndarray], draws: int = 500) -> str:
-    """Ours minus plain with a 95 % bootstrap interval over rows."""
+def difference(labels: np.ndarray, one: np.ndarray, other: np.ndarray, draws: int = 500) -> str:
+    """AUC of one less that of the other, with a 95 % bootstrap interval over rows."""
     rng, found = np.random.default_rng(0), []
     for _ in range(draws):
         i = rng.integers(0, len(labels), len(labels))
-        found.append(auc(labels[i], leads["ours"][i]) - auc(labels[i], leads["plain"][i]))
-    whole = auc(labels, leads["ours"]) - auc(labels, leads["plain"])
+        found.append(auc(labels[i], one[i]) - auc(labels[i], other[i]))
+    whole = auc(labels, one) - auc(labels, other)
     low, high = np.quantile(found, [0.025, 0.975])
     return f"{whole:+.4f} ({low:+.4f} to {high:+.4f})"
 
@@ -170,6 +177,7 @@ def main() -> None:
     asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     asked.add_argument("--steps", type=int, default=12)
     asked.add_argument("--quality-steps", type=int, default=0)
+    asked.add_argument("--quality-rows", type=int, default=1500, help="test rows that the AUC is of")
     asked.add_argument("--repeats", type=int, default=2)
     asked.add_argument("--threads", type=int, default=2)
     asked.add_argument("--history", type=int, default=12, help="movies of each prompt's history, at most")
@@ -184,7 +192,7 @@ def main() -> None:
     if given.steps:
         speed(folder, task, settings, given.repeats)
     if given.quality_steps:
-        quality(folder, task, settings, given.quality_steps, made["tallrec/prompts"])
+        quality(folder, task, settings, given.quality_steps, made["tallrec/prompts"], given.quality_rows)
 
 
 if __name__ == "__main__":

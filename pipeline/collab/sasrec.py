@@ -4,12 +4,18 @@ Kang and McAuley, ICDM 2018, arXiv 1808.09781
 
     next_item/split -> windows of histories -> transformer -> next item among all -> rankings, vectors
 
-Departures: cross-entropy over all items by default (the authors' loss is `bce`), layers normalise their input
-and not their output, GELU and an inner map of 4 dims, no dropout inside attention, and histories longer than
-`length` are learnt from whole, window by window.
+Departures: cross-entropy over all items by default (the authors' loss is `bce`), the sum of item and place
+vector is normalised (they multiply the item's by the root of dim), layers normalise their input and not their
+output, GELU and an inner map of 4 dims, no dropout inside attention, and histories longer than `length` are
+learnt from whole, window by window.
+
+Without the first norm what the layers add drowns the small vectors. On Amazon Beauty (validation NDCG@10 after
+19 epochs, dropout .5, lr 1e-3, batch 2048, dim 64) the norm had .0656, the authors' factor .0635 and the bare
+sum .0524 after 11 epochs of dim 128, rising more slowly than both. On ML-100K the norm had .1169 at epoch 17 of
+27 where the sum had had .1236: within the noise, in half the epochs.
 
 Defaults were chosen on the validation part of ML-100K (leave-last-two, full ranking, seen masked; NDCG@10 of
-943 users, whose standard error is some .007; one seed, one thread):
+943 users, whose standard error is some .007; one seed, one thread), before the first norm was there:
 
 | tried | validation NDCG@10 (epoch of it, of so many) |
 | --- | --- |
@@ -55,7 +61,7 @@ def build(n_items: int, settings: SASRecSettings, draws: "Generator") -> "Reader
     return Transformer(n_items, settings, draws)
 
 
-@stage("next_item/sasrec", settings=SASRecSettings, version=3, scorer=from_network(build), **STAGE)
+@stage("next_item/sasrec", settings=SASRecSettings, version=4, scorer=from_network(build), **STAGE)
 def sasrec(split: Artefact, settings: SASRecSettings, out: Draft) -> None:
     """A causal transformer over each user's history, and the orders and vectors it gives."""
     fit_and_rank(split, settings, out, build, method="sasrec")

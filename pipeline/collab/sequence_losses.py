@@ -43,8 +43,11 @@ class FullSoftmax(torch.autograd.Function):
         n, rows = len(states), max(LEAST, CELLS // len(items))
         to_states, to_items = torch.empty_like(states), torch.zeros_like(items)
         total = torch.zeros((), dtype=torch.float64)
+        room = states.new_empty(
+            min(rows, n), len(items)
+        )  # of every block: new memory costs as much as a product
         for some, own, back in zip(*(t.split(rows) for t in (states, targets, to_states)), strict=True):
-            p = some @ items.T
+            p = torch.mm(some, items.T, out=room[: len(some)])
             torch.softmax(p, 1, out=p)
             held = p.gather(1, own[:, None])
             total -= held.clamp_min(TINY).log().sum(dtype=torch.float64)

@@ -78,20 +78,22 @@ class Layer(nn.Module):
 
 
 class Transformer(Reader):
-    """Item vector + place vector -> layers -> normalised state; the same item vectors score the next item."""
+    """Normalised item vector + place vector -> layers -> normalised state; the same item vectors score the next
+    item."""
 
     def __init__(self, n_items: int, settings: Shape, draws: Generator) -> None:
         super().__init__()
         self.dropout = settings.dropout
         self.item = table(n_items, settings.dim, settings.spread, draws)
         self.place = table(settings.length, settings.dim, settings.spread, draws)
+        self.first = Norm(settings.dim)  # else what the layers add drowns the small vectors from the start
         self.layers = nn.ModuleList(Layer(settings, draws) for _ in range(settings.layers))
         self.after = Norm(settings.dim)
 
     def forward(self, inputs: Tensor, draws: Generator | None = None) -> Tensor:
         """States (b, l, d) after the items inputs (b, l), oldest first."""
         x = embedding(inputs, self.item) + self.place[: inputs.shape[1]]
-        x = dropped(x, self.dropout, draws)
+        x = dropped(self.first(x), self.dropout, draws)
         for layer in self.layers:
             x = layer(x, draws)
         return self.after(x)

@@ -6,7 +6,8 @@ The same sums as transformers' own (`tests` hold them against it), in fewer pass
 q, k and v and one for gate and up, weights of the norms folded into them, rotation and gating with backward
 passes of their own, no attention mask where none is needed, and of the last layer only the places asked for.
 Products are in the decoder's `dtype`; what adds up over layers stays float32. Low-rank weights are read where
-peft has put them, so peft saves and merges them as ever.
+peft has put them, so peft saves and merges them as ever. Nothing that is asked for can see the tokens after a
+prompt's last place, padding among them, so they go through attention only, where prompts lie in a rectangle.
 
 Dropout before the low-rank weights is drawn once a layer and shared by its targets (peft draws for each); it
 comes from a seed of its own, so that batches read side by side draw the same bits as one after another.
@@ -63,11 +64,13 @@ class Layer(NamedTuple):
 
 
 class Shape(NamedTuple):
-    """How many prompts, tokens of each, and tokens before them that are already read."""
+    """How many prompts, tokens of each, tokens before them that are already read; and which of the flattened
+    tokens (n * length,) are read at all: their places (t,), None for all."""
 
     prompts: int
     length: int
     past: int
+    kept: Tensor | None = None
 
 
 class Decoder:
@@ -118,10 +121,11 @@ class Decoder:
 
         past: of a beginning that all prompts share, from `begin`; draws: seed of dropout, None without.
         """
-        shape = Shape(ids.shape[0], ids.shape[1], past[0][0].shape[2] if past else 0)
+        kept, asked = needed(ids.shape, places)
+        shape = Shape(ids.shape[0], ids.shape[1], past[0][0].shape[2] if past else 0, kept)
         angles, mask = self.angles(shape), self.mask(shape)
         random = None if draws is None else torch.Generator(self.device).manual_seed(draws)
-        x = self.embedded(ids.flatten())
+        x = self.embedded(ids.flatten() if kept is None else ids.flatten()[kept])
 
         def read(x: Tensor, i: int, random: torch.Generator | None) -> Tensor:
             layer = self.layers[i]
@@ -129,7 +133,9 @@ class Decoder:
             k, v = extended(k, v, past[i]) if past else (k, v)
             mixed = attention(q, k, v, mask)
             if i + 1 == len(self.layers):
-                x, mixed = x[places], mixed[places]
+                x, mixed = x[asked], mixed[places]
+            elif kept is not None:
+                mixed = mixed[kept]
             x = x + mixed @ layer.out
             return x + Gated.apply(self.unit(x) @ layer.gate_up) @ layer.down
 
@@ -169,7 +175,7 @@ class Decoder:
         product = h @ layer.qkv
         if any(layer.low_rank):
             product = product + self.adapted(h, layer, random)
-        product = product.view(shape.prompts, shape.length, -1, self.dim)
+        product = in_rectangle(product, shape).view(shape.prompts, shape.length, -1, self.dim)
         turned = Turned.apply(product[:, :, : self.heads + self.kv_heads], *angles)
         q, k = turned.split((self.heads, self.kv_heads), dim=2)
         return q.transpose(1, 2), k.transpose(1, 2), product[:, :, self.heads + self.kv_heads :].transpose(1, 2)
@@ -210,6 +216,25 @@ class Decoder:
             (shape.length, shape.past + shape.length), -torch.inf, dtype=self.dtype, device=self.device
         )
         return whole.triu_(shape.past + 1)
+
+
+def needed(size: Sequence[int], places: Tensor) -> tuple[Tensor | None, Tensor]:
+    """Which flattened tokens (t,) of prompts (n, length) are before a place (m,) that is asked for, or at it,
+    None for all; and where among them the places (m,) are."""
+    prompts, length = size
+    last = torch.full((prompts,), -1, dtype=places.dtype, device=places.device)
+    last.scatter_reduce_(0, places // length, places % length, "amax")
+    seen = (torch.arange(length, device=places.device) <= last[:, None]).flatten()
+    if seen.all():
+        return None, places
+    return seen.nonzero().squeeze(1), (seen.cumsum(0) - 1)[places]
+
+
+def in_rectangle(product: Tensor, shape: Shape) -> Tensor:
+    """Rows (t, width) of the tokens that are read, at their places among all (n * length, width)."""
+    if shape.kept is None:
+        return product
+    return product.new_zeros(shape.prompts * shape.length, product.shape[1]).index_copy(0, shape.kept, product)
 
 
 def with_soft(words: Tensor, ids: Tensor, soft: Callable[[Tensor], Tensor] | None) -> Tensor:

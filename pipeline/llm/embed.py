@@ -44,7 +44,7 @@ def safe_ids(texts: "Sequence[str]", tokenizer: "Tokenizer", longest: int) -> li
     "lm_embeddings",
     settings=LmEmbeddings,
     section="models",
-    version=1,
+    version=2,
     inputs={"item_text": "item_text", "language_model": "language_model"},
     tables={"item_embeddings": ItemEmbeddings},
     checks=EMBEDDING_CHECKS,

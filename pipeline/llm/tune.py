@@ -33,7 +33,7 @@ from pipeline.llm.settings import Tuning
 from pipeline.llm.soft_tokens import Soft, soft_weights
 from pipeline.llm.targets import lora_targets, transposed
 from pipeline.llm.tasks import Task
-from pipeline.llm.yes_no import batches
+from pipeline.llm.yes_no import even_batches
 from pipeline.progress import meter
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ class Run:
         at = (self.progress.step, self.total)
         lengths = self.task.lengths(rows, *at)
         units = self.task.units(rows, *at)
-        cut = batches(lengths, self.settings.batch_tokens)
+        cut = even_batches(lengths, self.settings.batch_tokens)
 
         def slope(batch: int) -> tuple[float, tuple[Tensor, ...]]:
             draws = np.random.SeedSequence((self.seed, self.progress.step, batch)).generate_state(1)[0]

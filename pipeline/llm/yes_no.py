@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -149,6 +150,23 @@ def batches(lengths: Sequence[int], budget: int) -> list[list[int]]:
         else:
             cut.append([place])
     return cut
+
+
+def even_batches(lengths: Sequence[int], budget: int) -> list[list[int]]:
+    """Cut the sequence into batches of like lengths and about as many tokens, the longest first; padding is not
+    counted. More than one are an even number, so that two threads end together.
+
+    A sequence longer than the budget is a batch of its own.
+    """
+    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
+    middles = np.cumsum([lengths[i] for i in order]) - np.array([lengths[i] for i in order]) / 2
+    total, count = sum(lengths), 1
+    while True:
+        owner = np.minimum(middles * count // total, count - 1)
+        cut = [[order[i] for i in np.flatnonzero(owner == batch)] for batch in range(count)]
+        if all(len(one) < 2 or sum(lengths[i] for i in one) <= budget for one in cut):
+            return [one for one in cut if one]
+        count += 1 + (count > 1)
 
 
 # --- shared beginnings -------------------------------------------------------------------------------------

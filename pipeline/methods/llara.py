@@ -315,7 +315,7 @@ def better_than_chance(draft: Draft, inputs: Mapping[str, Any], settings: Any) -
 @stage(
     "llara/adapter",
     settings=LlaraTuning,
-    version=1,
+    version=2,
     inputs={"prompts": "llara/prompts", "language_model": "language_model"},
     tables={"curve": Curve},
     checks=(
@@ -394,7 +394,7 @@ class LlaraScoring(Scoring):
 @stage(
     "llara/predictions",
     settings=LlaraScoring,
-    version=1,
+    version=2,
     inputs={"prompts": "llara/prompts", "adapter": "llara/adapter", "language_model": "language_model"},
     tables={"rankings": Rankings},
     checks=(Check(every_list_in_order), Check(scores_differ, blocking=False)),

@@ -266,7 +266,7 @@ def learns(draft: Draft, inputs: Mapping[str, Any], settings: PalrTuning) -> Ver
     "palr/adapter",
     settings=PalrTuning,
     section="methods",
-    version=1,
+    version=2,
     inputs={"prompts": "palr/prompts", "language_model": "language_model"},
     tables={"curve": Curve},
     checks=(Check(weights_are_finite), Check(learns, blocking=False)),
@@ -344,7 +344,7 @@ def most_titles_are_valid(draft: Draft, inputs: Mapping[str, Any], settings: Wri
     "palr/predictions",
     settings=Writing,
     section="methods",
-    version=1,
+    version=2,
     inputs={
         "prompts": "palr/prompts",
         "adapter": "palr/adapter",

@@ -16,6 +16,7 @@ ONE = ADAPTED.model_copy(update={"targets": ("v_proj",)})
 IDS = torch.randint(4, 400, (3, 17), generator=torch.Generator().manual_seed(0))
 EVERYWHERE = torch.arange(IDS.numel())
 LAST = torch.tensor([16, 33, 50])
+RAGGED = torch.tensor([4, 16, 38])  # two places in the first prompt, none in the second: it is not read
 
 
 def adapted(settings: Tuning = ADAPTED):
@@ -51,6 +52,13 @@ def test_only_the_places_asked_for_come_back_in_their_order() -> None:
 
 
 @torch.no_grad()
+def test_what_lies_behind_the_places_is_not_read() -> None:
+    decoder, other = Decoder(make_model(), torch.float32), IDS.clone()
+    other[0, 17:] = other[1] = other[2, 5:] = 10**6  # no such token: reading one would fail
+    assert torch.equal(decoder.states(other, RAGGED), decoder.states(IDS, RAGGED))
+
+
+@torch.no_grad()
 @pytest.mark.parametrize("shared", [1, 9, 16])
 def test_states_after_a_shared_beginning_are_those_of_the_whole(shared: int) -> None:
     decoder, model = Decoder(adapted(), torch.float32), adapted()
@@ -58,21 +66,23 @@ def test_states_after_a_shared_beginning_are_those_of_the_whole(shared: int) -> 
     past = decoder.begin(same[0, :shared])
     held = [(k.clone(), v.clone()) for k, v in past]
     ends = same[:, shared:]
-    found = decoder.states(ends, torch.arange(ends.numel()), past)
     wanted = theirs(model, same).view(3, 17, -1)[:, shared:].flatten(0, 1)
-    torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
+    for places in (torch.arange(ends.numel()), torch.arange(ends.numel())[:: ends.shape[1]]):
+        found = decoder.states(ends, places, past)
+        torch.testing.assert_close(found, wanted[places], atol=1e-5, rtol=1e-5)
     for (k, v), (k_before, v_before) in zip(past, held, strict=True):
         assert torch.equal(k, k_before)
         assert torch.equal(v, v_before)
 
 
+@pytest.mark.parametrize("places", [LAST, RAGGED])
 @pytest.mark.parametrize("targets", [("q_proj", "v_proj"), ("q_proj", "k_proj", "v_proj"), ("k_proj",)])
-def test_gradients_are_those_of_transformers(targets: tuple[str, ...]) -> None:
+def test_gradients_are_those_of_transformers(targets: tuple[str, ...], places: Tensor) -> None:
     model = adapted(ADAPTED.model_copy(update={"targets": targets}))
     weights = list(trainable(model).values())
     towards = torch.randn(3, model.config.hidden_size, generator=torch.Generator().manual_seed(3))
-    ours = torch.autograd.grad((Decoder(model, torch.float32).states(IDS, LAST) * towards).sum(), weights)
-    wanted = torch.autograd.grad((theirs(model)[LAST] * towards).sum(), weights)
+    ours = torch.autograd.grad((Decoder(model, torch.float32).states(IDS, places) * towards).sum(), weights)
+    wanted = torch.autograd.grad((theirs(model)[places] * towards).sum(), weights)
     for one, other in zip(ours, wanted, strict=True):
         assert (one - other).norm() < 1e-4 * other.norm()
 

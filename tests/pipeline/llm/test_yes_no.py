@@ -9,7 +9,18 @@ from hypothesis import strategies as st
 from pipeline.llm import yes_no
 from pipeline.llm.load import encode
 from pipeline.llm.reader import OwnPass, Reader, TheirPass
-from pipeline.llm.yes_no import Answers, Family, Logits, answer_ids, batches, common_start, decide, kin, score
+from pipeline.llm.yes_no import (
+    Answers,
+    Family,
+    Logits,
+    answer_ids,
+    batches,
+    common_start,
+    decide,
+    even_batches,
+    kin,
+    score,
+)
 from tests.tiny_lm import make_model, make_tokenizer
 
 TOKENIZER = make_tokenizer()
@@ -117,6 +128,21 @@ def test_batches_hold_every_place_once_and_keep_the_budget(lengths: list[int], b
         assert len(batch) == 1 or len(batch) * max(lengths[i] for i in batch) <= budget
     longest = [max(lengths[i] for i in batch) for batch in cut]
     assert longest == sorted(longest, reverse=True)
+
+
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=40), st.integers(1, 200))
+def test_even_batches_hold_every_place_once_the_longest_first(lengths: list[int], budget: int) -> None:
+    cut = even_batches(lengths, budget)
+    order = [i for batch in cut for i in batch]
+    assert order == sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
+    for batch in cut:
+        assert len(batch) == 1 or sum(lengths[i] for i in batch) <= budget
+
+
+def test_even_batches_are_two_by_two_and_alike() -> None:
+    assert even_batches([9, 1, 2, 8, 3, 7], 30) == [[0, 3, 5, 4, 2, 1]]
+    assert even_batches([9, 1, 2, 8, 3, 7], 20) == [[0, 3], [5, 4, 2, 1]]
+    assert even_batches([4] * 12, 20) == [[0, 1, 2], [3, 4, 5], [6, 7, 8], [9, 10, 11]]
 
 
 @settings(max_examples=200)
