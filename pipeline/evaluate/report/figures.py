@@ -161,9 +161,12 @@ def learning(curve: pl.DataFrame, name: str) -> str:
     labels: dict[str, Any] = {}
     with panel(name, 4, 2.5) as canvas:
         for line in lines.values():
-            label = ", ".join(str(line[column][0]) for column in told_apart)
+            label = ", ".join(dict.fromkeys(str(line[column][0]) for column in told_apart))
             colour = LINES[list({**labels, label: None}).index(label) % len(LINES)]
-            (labels[label],) = canvas.ax.plot(line["step"], line["value"], color=colour, lw=1.4, alpha=0.9)
+            mark = "o" if line.height == 1 else ""  # a line of one point cannot be seen
+            (labels[label],) = canvas.ax.plot(
+                line["step"], line["value"], color=colour, lw=1.4, alpha=0.9, marker=mark, ms=3
+            )
         canvas.ax.set_xlabel("step")
         canvas.ax.margins(x=0.02)
         if len(labels) > 1:

@@ -98,6 +98,18 @@ def test_one_variant_needs_no_legend():
     assert ">a<" not in figures.learning(CURVE.filter(variant="a"), "curve")
 
 
+def test_a_phase_of_its_variants_name_is_named_once():
+    phases = CURVE.with_columns(phase=pl.when(variant="a").then(pl.lit("a")).otherwise(pl.lit("text")))
+    svg = figures.learning(phases, "curve")
+    assert ">a<" in svg
+    assert ">b, text<" in svg
+
+
+def test_a_line_of_one_point_is_seen():
+    whole, one = (figures.learning(CURVE.head(rows), "curve") for rows in (2, 1))
+    assert one.count(figures.LINES[0]) > whole.count(figures.LINES[0])  # the mark's own stroke and fill
+
+
 def test_names_with_dollars_and_markup_are_drawn_as_they_are():
     named = CURVE.with_columns(variant=pl.col("variant").replace({"a": "$x^2$", "b": "<script>"}))
     svg = figures.learning(named, "curve")
