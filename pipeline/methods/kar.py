@@ -18,8 +18,8 @@ stay.
 Variants, by backbone: `din`, `deepfm`, `dcnv2`, `fibinet`, `autoint`, with both vectors. Controls of each, as
 `dcnv2_without_knowledge`: `raw_text` (what was told, without any answer: more data, no language model),
 `user_only`, `item_only`, `shuffled` (each user and item has another's vector), `random` (noise of one size),
-`without_knowledge`, `longer_history` (without knowledge, a longer history of ids). The leaderboard sets every
-variant beside every control, so a study should ask for those of one backbone.
+`without_knowledge`, `longer_history` (without knowledge, a longer history of ids). A control is one of its
+backbone alone: `variants: [din*, dcnv2*]` in a study asks for two backbones, each beside its own controls.
 
 Departures from the paper: rows are of the study's split, by time, not of users apart, and validation chooses,
 not test; all train rows are learnt from, not only those after the text; the encoder is the study's small one,
@@ -30,7 +30,7 @@ stand in their files.
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 import polars as pl
@@ -67,7 +67,8 @@ if TYPE_CHECKING:
 BACKBONES = ("din", "deepfm", "dcnv2", "fibinet", "autoint")
 WITHOUT = ("without_knowledge", "longer_history")
 FORMS = ("raw_text", "user_only", "item_only", "shuffled", "random", *WITHOUT)
-CONTROLS = tuple(f"{backbone}_{form}" for backbone in BACKBONES for form in FORMS)
+CONTROL_OF = {f"{backbone}_{form}": (backbone,) for backbone in BACKBONES for form in FORMS}
+CONTROLS = tuple(CONTROL_OF)
 VARIANTS = (*BACKBONES, *CONTROLS)
 SAME = 1e-4  # of a logit: stored vectors and the experts may differ by rounding only
 
@@ -81,6 +82,11 @@ class Told(Settings):
     )
     history: int = Field(
         30, ge=1, description="train interactions that a user's text tells at most, the first ones"
+    )
+    half_of: Literal["train", "all"] = Field(
+        "train",
+        description="a user's rows of which the first half is told; all: their number counts the held-out rows "
+        "too, where the split holds out some users' second half (`kind: users`)",
     )
     title_length: int = Field(80, ge=8, description="characters of a title told at most")
 
@@ -116,7 +122,7 @@ def user_texts(
     interactions: pl.DataFrame, examples: pl.DataFrame, dataset: Artefact, settings: Told
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """What is told of each user, in words (owner, text) and as `told` has it."""
-    pasts = told(interactions, examples, settings.history)
+    pasts = told(interactions, examples, settings.history, settings.half_of == "all")
     titles = safe_titles(dataset.table("items"), settings.title_length)
     profiles = dict(dataset.table("users").select("user", "profile").iter_rows())
     return histories(pasts, titles, profiles, settings.words), pasts
@@ -481,6 +487,7 @@ def inspected(model: "Network", held: Material, out: Draft) -> None:
     variants=VARIANTS,
     default_variants=("dcnv2", "dcnv2_without_knowledge"),
     controls=CONTROLS,
+    control_of=CONTROL_OF,
     predicts="pairs",
     needs="heavy",
 )
