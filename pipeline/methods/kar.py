@@ -38,7 +38,6 @@ from pydantic import Field, field_validator, model_validator
 
 from pipeline.collab.labelled import every_pair_scored_once
 from pipeline.collab.mf import better_than_chance
-from pipeline.ctr.fields import Dense, rows_of_owners
 from pipeline.ctr.fit import Material, fit_and_score, logits, material, scored
 from pipeline.ctr.settings import CtrSettings
 from pipeline.knowledge import asking
@@ -51,9 +50,9 @@ from pipeline.knowledge.questions import (
     safe_titles,
     told,
 )
+from pipeline.knowledge.reading import adaptor_of, dense_of
 from pipeline.knowledge.settings import SHARED, Chat, ChatSettings
 from pipeline.knowledge.vectors import KINDS, KnowledgeVectors, Vectors, vectors_of, write_vectors
-from pipeline.llm.examples import donors
 from pipeline.schema import Curve, Knowledge, Pairs, Search, ToldPasts
 from pipeline.stage import Artefact, Check, Draft, PerVariant, Settings, Verdict, stage
 from pipeline.study import Words
@@ -359,52 +358,12 @@ def parts_of(variant: str) -> tuple[str, str]:
     return backbone, form or "both"
 
 
-def reads_of(found: Vectors, rows: pl.DataFrame, pasts: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """Which user vector and which item vector each row (user, item, at) reads; the count of vectors for none.
-
-    A user's is read only where the row is strictly later than all that it tells (pasts: user, until).
-    """
-    user, item = (rows[name].to_numpy().astype(np.int64) for name in ("user", "item"))
-    until = rows.join(pasts, on="user", how="left", maintain_order="left")["until"]
-    early = (rows["at"] <= until).fill_null(True).to_numpy()
-    users = np.where(early, len(found.user), rows_of_owners(found.user_owner, user))
-    return users, rows_of_owners(found.item_owner, item)
-
-
-def dense_of(
-    found: Vectors, rows: pl.DataFrame, pasts: pl.DataFrame, form: str, seed: int
-) -> tuple[Dense, Dense]:
-    """The vectors that a form reads, and which of them each row reads."""
-    reads = reads_of(found, rows, pasts)
-    held = [np.asarray(found.user), np.asarray(found.item)]
-    if form == "random":
-        held = [noise(rows.shape, seed, kind) for kind, rows in enumerate(held)]
-    if form == "shuffled":
-        reads = tuple(np.append(others(a, seed), len(a))[of] for a, of in zip(held, reads, strict=True))
-    return Dense(held[0], reads[0]), Dense(held[1], reads[1])
-
-
-def noise(shape: tuple[int, ...], seed: int, kind: int) -> np.ndarray:
-    return np.random.default_rng((seed, kind)).normal(size=shape).astype(np.float32)
-
-
-def others(table: np.ndarray, seed: int) -> np.ndarray:
-    """For each vector (n, d) the row of another, unequal one, where not more than half are the same."""
-    return donors(np.unique(table, axis=0, return_inverse=True)[1].ravel(), seed)
-
-
 def experts(settings: KarSettings, form: str) -> Any:
     """What makes the adaptor of a form: of users, of items or of both."""
 
     def make(held: Material, draws: "Generator") -> "Adaptor":
-        import torch
-
-        from pipeline.ctr.adaptor import ITEM, USER, Adaptor
-
         assert held.dense is not None
-        kinds = {"user_only": (USER,), "item_only": (ITEM,)}.get(form, (USER, ITEM))
-        tables = (torch.from_numpy(held.dense[0].rows), torch.from_numpy(held.dense[1].rows))
-        return Adaptor(tables, settings.dim, settings, draws, kinds)
+        return adaptor_of(held.dense, settings.dim, settings, form, draws)
 
     return make
 
