@@ -1,4 +1,4 @@
-"""PRM's network: the fields of each item of a list, its place and first score; every item attends to all others.
+"""PRM's network: fields of each item of a list, its place and first score; every item attends to all others.
 
 Pei et al., RecSys 2019, https://arxiv.org/abs/1904.06813
 
@@ -98,9 +98,7 @@ class PRM(nn.Module):
         self.deep = Layers((shape.width, *shape.layers), shape.dropout, draws)
         self.out = Affine(shape.layers[-1], 1, draws)
 
-    def forward(
-        self, lists: Listed, dense: Fieldwise | None = None, draws: Generator | None = None
-    ) -> Tensor:
+    def forward(self, lists: Listed, dense: Fieldwise | None = None, draws: Generator | None = None) -> Tensor:
         """Scores (n, length), minus infinity where a place pads. dense: as of `Network`."""
         (n, length), flat = lists.items.shape, lists.flat()
         found = self.fields(flat)

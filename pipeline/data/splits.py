@@ -37,10 +37,12 @@ class SplitSettings(Settings):
     kind: Literal["time", "per_user", "users", "published"] = Field(
         "time",
         description="time: everything before one moment is learnt from; per_user: each user's last rows are "
-        "held out, for sources whose order is counted per user; users: of some users, drawn by a hash, all rows "
-        "behind their first half are held out; published: the source's own parts",
+        "held out, for sources whose order is counted per user; users: of some users, drawn by a hash, all "
+        "rows behind their first half are held out; published: the source's own parts",
     )
-    valid_share: float = Field(0.1, gt=0, lt=1, description="share of rows (users: of users) before the test part")
+    valid_share: float = Field(
+        0.1, gt=0, lt=1, description="share of rows (users: of users) before the test part"
+    )
     test_share: float = Field(0.1, gt=0, lt=1, description="share of rows, the latest (users: of users)")
     like_at_least: float | None = Field(
         None,

@@ -39,7 +39,7 @@ def list_figures(lists: Sequence[Sequence[int]]) -> dict[str, float]:
 
 
 def at_cut(labels: Floats, cut: int) -> tuple[Floats, Floats, Floats]:
-    """Of each list (n,) at one K: its NDCG, 0 without a liked item; its precisions at hits, summed; its hits."""
+    """Of each list (n,) at one K: NDCG, 0 without a liked item; precisions at hits, summed; hits."""
     first = labels[:, :cut]
     rank = np.arange(1, first.shape[1] + 1)
     gain = first @ (1 / np.log2(1 + rank))

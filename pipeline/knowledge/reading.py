@@ -55,7 +55,9 @@ def others(table: np.ndarray, seed: int) -> np.ndarray:
     return donors(np.unique(table, axis=0, return_inverse=True)[1].ravel(), seed)
 
 
-def adaptor_of(dense: tuple[Dense, Dense], to: int, shape: "Experts", form: str, draws: "Generator") -> "Adaptor":
+def adaptor_of(
+    dense: tuple[Dense, Dense], to: int, shape: "Experts", form: str, draws: "Generator"
+) -> "Adaptor":
     """The adaptor that a form reads its vectors through, to fields of `to` numbers: of users, items or both."""
     import torch
 

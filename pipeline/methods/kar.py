@@ -423,7 +423,7 @@ def inspected(model: "Network", held: Material, out: Draft) -> None:
     "kar/predictions",
     settings=KarSettings,
     section="methods",
-    version=1,
+    version=2,
     inputs={
         "split": "ctr/split",
         "dataset": "dataset",

@@ -115,7 +115,9 @@ def learnt(events: pl.DataFrame, length: int, steps: int, seed: int) -> tuple[pl
     for step in range(steps):
         own = walks.filter(pl.col("walk").list.len() > step + 1)
         before = pl.col("walk").list.head(pl.col("walk").list.len() - 1 - step)
-        last = [pl.col(name).list.get(-1 - step).alias(new) for name, new in (("walk", "item"), ("times", "at"))]
+        last = [
+            pl.col(name).list.get(-1 - step).alias(new) for name, new in (("walk", "item"), ("times", "at"))
+        ]
         asked = own.select("user", *last, part=pl.lit("train"), history=before, step=step)
         drawn = random_others(asked.select(*KEY), used, pool, length - 1, seed + ROUND * step)
         rows.append(asked)
@@ -136,7 +138,7 @@ def stored(queries: pl.DataFrame, candidates: pl.DataFrame, name: str) -> tuple[
 
 
 def gathered(split: Artefact, candidates: Artefact, settings: PrmSettings, seed: int) -> Lists:
-    """All lists, those to learn from in front, with first scores: the logarithm of an item's other train uses."""
+    """All lists, those to learn from in front; first scores are logarithms of an item's other train uses."""
     length = int(settings.lists.rpartition("_")[2])
     both = (
         learnt(split.table("events"), length, settings.steps, seed),
@@ -185,7 +187,9 @@ def material(
     seen = known_of(split, tables[1].height)
     examples = lists.rows.lazy().with_columns(liked)
     found = fields(examples, seen, settings.history, tables if settings.attributes else [])
-    reads = np.stack([one.of_example for one in dense], 1) if dense else np.zeros((lists.items.height, 2), np.int64)
+    reads = (
+        np.stack([one.of_example for one in dense], 1) if dense else np.zeros((lists.items.height, 2), np.int64)
+    )
     target = lists.items.filter(label=1).select("number", "place").sort("number")["place"]
     columns = (
         lists.rows["user"].to_numpy().astype(np.int64),

@@ -34,7 +34,9 @@ def test_one_list_by_hand(labels, expected) -> None:
 
 def test_lists_without_a_liked_item_lower_the_coded_means_alone() -> None:
     found = list_figures([(1, 0), (0, 0), (0, 0), (0, 0)])
-    assert {name: found[name] for name in (*CLEAN, *CODED)} == dict.fromkeys(CLEAN, 1.0) | dict.fromkeys(CODED, 0.25)
+    assert {name: found[name] for name in (*CLEAN, *CODED)} == dict.fromkeys(CLEAN, 1.0) | dict.fromkeys(
+        CODED, 0.25
+    )
 
 
 def test_no_lists_have_no_figure() -> None:
@@ -44,7 +46,9 @@ def test_no_lists_have_no_figure() -> None:
 @given(st.lists(st.lists(st.integers(0, 1), min_size=1, max_size=9), min_size=1, max_size=6))
 def test_the_clean_figures_are_those_of_the_other_tracks_and_the_coded_map_is_no_lower(lists) -> None:
     found = list_figures(lists)
-    rows = [(user, rank, 1.0, label == 1) for user, own in enumerate(lists) for rank, label in enumerate(own, 1)]
+    rows = [
+        (user, rank, 1.0, label == 1) for user, own in enumerate(lists) for rank, label in enumerate(own, 1)
+    ]
     table = ranking.figures(pl.DataFrame(rows, schema=["user", "rank", "score", "target"], orient="row"))
     for kind in ("ndcg", "map"):
         expected = table[f"{kind}_5"].to_numpy()

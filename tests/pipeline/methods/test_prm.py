@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 import torch
 from pydantic import ValidationError
+from safetensors.torch import save_file
 
 from pipeline.data.candidates import candidates
 from pipeline.data.next_item import next_split
@@ -142,9 +143,9 @@ def test_lists_to_learn_from_are_of_the_last_train_events_and_items_unused_in_tr
     assert own["item"].to_list() == walk[:-3:-1]
     assert own["history"].to_list() == [walk[:-1], walk[:-2]]
     assert own["at"].to_list() == train.filter(user=4)["at"].sort().to_list()[:-3:-1]
-    assert items.group_by("step", "user").agg(pl.len(), pl.col("label").sum()).select("len", "label").unique().rows() == [
-        (10, 1)
-    ]
+    assert items.group_by("step", "user").agg(pl.len(), pl.col("label").sum()).select(
+        "len", "label"
+    ).unique().rows() == [(10, 1)]
     assert items.filter(label=0).join(train, on=["user", "item"], how="semi").is_empty()
     both = [set(items.filter(user=4, step=step, label=0)["item"]) for step in (0, 1)]
     assert both[0] != both[1]
@@ -186,20 +187,23 @@ def test_a_text_of_the_targets_moment_or_later_is_not_read(made: Made) -> None:
 
 def test_the_guard_sees_a_list_that_reads_its_own_moment(made: Made, tmp_path: Path) -> None:
     artefact = made["prm/predictions"]["knowledge"]
-    inputs = {name: made[f"{stage}"]["default"] for name, stage in (("split", "next_item/split"), ("texts", "kar/texts"))}
+    inputs = {
+        name: made[f"{stage}"]["default"]
+        for name, stage in (("split", "next_item/split"), ("texts", "kar/texts"))
+    }
 
     class Planted:
         def file(self, name: str) -> Path:
             return tmp_path / name
 
-    settings = prm.PrmSettings()
+    settings = prm.PrmSettings.model_validate({})
     assert prm.no_text_tells_its_list(Planted(), inputs, settings).passed  # type: ignore[arg-type]
     held = artefact.tensors("adapted")
-    from safetensors.torch import save_file
-
     save_file(held, tmp_path / "adapted.safetensors")
     assert prm.no_text_tells_its_list(Planted(), inputs, settings).passed  # type: ignore[arg-type]
-    save_file({**held, "vector_of_list": torch.zeros_like(held["vector_of_list"])}, tmp_path / "adapted.safetensors")
+    save_file(
+        {**held, "vector_of_list": torch.zeros_like(held["vector_of_list"])}, tmp_path / "adapted.safetensors"
+    )
     found = prm.no_text_tells_its_list(Planted(), inputs, settings)  # type: ignore[arg-type]
     assert not found.passed
     assert found.description.startswith("6 of 48 lists")  # two of the first user, four of whom nothing is told
@@ -246,4 +250,4 @@ def test_ndcg_counts_equal_scores_against_the_target() -> None:
 
 def test_heads_must_divide_the_width() -> None:
     with pytest.raises(ValidationError, match="a width of 9 does not part into 2 heads"):
-        prm.PrmSettings(width=9)
+        prm.PrmSettings.model_validate({"width": 9})
