@@ -61,7 +61,9 @@ SAME = 1e-4  # of a score: moved by less is rounding
 
 class PrmSettings(Settings):
     lists: Literal["random_20", "random_10"] = Field("random_20", description="stored lists to order")
-    steps: int = Field(20, ge=1, description="lists to learn from of each user: one for each of the last events")
+    steps: int = Field(
+        20, ge=1, description="lists to learn from of each user: one for each of the last events"
+    )
     history: int = Field(20, ge=1, description="items of a user's past that are read, the last ones")
     attributes: bool = Field(
         True, description="read what the dataset knows of users (profile) and items (categories, year)"
