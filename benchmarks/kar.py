@@ -22,6 +22,7 @@ from torch import Tensor
 from pipeline.collab import pairs
 from pipeline.ctr import fit
 from pipeline.ctr.adaptor import Adaptor
+from pipeline.knowledge import reading
 from pipeline.knowledge.vectors import vectors_of
 from pipeline.methods import kar
 from pipeline.stage import Artefact
@@ -98,7 +99,9 @@ def main() -> None:
         newest(store, stage, asked.study) for stage in ("ctr/split", "dataset", "kar/texts", "kar/vectors")
     )
     rows = split.scan("examples").select("user", "item", "at").collect()
-    dense = kar.dense_of(vectors_of(knowledge), rows, texts.table("told").select("user", "until"), "both", 1)
+    dense = reading.dense_of(
+        vectors_of(knowledge), rows, texts.table("told").select("user", "until"), "both", 1
+    )
     settings = kar.KarSettings.model_validate({"batch": asked.batch})
     held = fit.material(split, dataset, settings, dense)
     found = [measured(held, backbone, settings, asked.epochs) for backbone in asked.backbones.split(",")]

@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any, Literal
@@ -171,10 +172,12 @@ class Graph:
     def variants(self, stage: Stage, study: Study) -> tuple[str, ...]:
         """The variants that the study asks for, the stage's own choice where it names none."""
         written = (study.methods.get(stage.method or "") or {}).get("variants")
-        return tuple(stage.default_variants or stage.variants) if written is None else tuple(written)
+        if written is None:
+            return tuple(stage.default_variants or stage.variants)
+        return tuple(variant for pattern in written for variant in matching(pattern, stage.variants))
 
     def check_variants(self, method: str, study: Study) -> None:
-        """Raise StudyError where a method's list of variants is empty, repeats one, or names an unknown one."""
+        """Raise StudyError where a method's list of variants is empty, names one twice, or an unknown one."""
         written = (study.methods.get(method) or {}).get("variants")
         if written is None:
             return
@@ -189,9 +192,9 @@ class Graph:
                 f"{', '.join(sorted(known))}; to switch the method off, leave out methods.{method}"
             )
         for variant in written:
-            if str(variant) not in known:
+            if not matching(variant, known):
                 raise StudyError(f"{where}: unknown variant {variant!r}{nearest(variant, known)}")
-        if again := repeated(written):
+        if again := repeated([one for variant in written for one in matching(variant, sorted(known))]):
             raise StudyError(f"{where}: {again[0]!r} is there twice")
 
     def cells(self, stage: Stage, study: Study) -> list[Cell]:
@@ -289,6 +292,11 @@ class Graph:
     def status(self, study: Study, store: Store, root: Path) -> list[Status]:
         """Fresh, stale or missing, for every planned artefact, with the reason."""
         return [judge(planned, store) for planned in self.plan(study, store, root)]
+
+
+def matching(written: Any, known: Iterable[str]) -> list[str]:
+    """The variants that an entry of a study's list names: one, or with `*` all of that form, in their order."""
+    return [variant for variant in known if fnmatchcase(variant, str(written))]
 
 
 def reads_all(stage: Stage) -> bool:

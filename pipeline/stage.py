@@ -138,6 +138,7 @@ class Stage:
     default_variants: tuple[str, ...] = ()
     predicts: Literal["pairs", "rankings", "orders", "ratings", "texts"] | None = None
     controls: tuple[str, ...] = ()
+    control_of: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     needs: Literal["light", "heavy", "gpu", "chat"] = "light"
     shared: Mapping[str, str] = field(default_factory=dict)
     outside: Callable[[Any, Path], Mapping[str, Any]] | None = None
@@ -189,6 +190,7 @@ def stage(name: str, **facts: Any) -> Callable[[Callable[..., None]], Stage]:
     inputs: parameter -> stage name, `Pinned`, `PerVariant` or `Every`; tables: name -> schema.
     seeded: one artefact per seed of the study; variants: one per variant that the study asks for.
     predicts: the kind of predictions it ends in; controls: those of its variants that only test a claim.
+    control_of: control -> the variants that it is a control of, for those that are not of every variant.
     needs: `light`; `heavy`: long on the processor, with a process and threads of its own; `gpu`: heavy, and on
     an accelerator where there is one; `chat`: an endpoint.
     shared: settings taken from elsewhere in the study unless given: field -> dotted path.
@@ -395,6 +397,7 @@ def make(spec: Spec, store: Store, work: Path, connect: Connect | None = None) -
         "reference": stage.reference,
         "section": stage.section,
         "controls": list(stage.controls),
+        "control_of": {control: list(variants) for control, variants in stage.control_of.items()},
         "version": stage.version,
         "fingerprint": spec.fingerprint,
         "cell": dict(spec.cell),

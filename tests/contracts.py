@@ -47,7 +47,8 @@ class MethodContract:
         first = self.stages[0]
         for stage in self.stages:
             assert stage.variants == first.variants
-            assert stage.controls == first.controls
+            assert (stage.controls, stage.control_of) == (first.controls, first.control_of)
+            assert set(stage.control_of) <= set(stage.controls)
             assert stage.default_variants == first.default_variants
             assert {*stage.controls, *stage.default_variants} <= set(stage.variants)
 

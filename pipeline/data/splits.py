@@ -29,17 +29,21 @@ if TYPE_CHECKING:
 
 
 TRAIN_LOOKED_AT = 300_000  # rows of the train part whose histories the check recomputes
+OF_USERS = 3  # salt of the users drawn; those of the caps are 1 and 2
 NO_PAIR = np.iinfo(np.int64).max  # above every pair of user and item
 
 
 class SplitSettings(Settings):
-    kind: Literal["time", "per_user", "published"] = Field(
+    kind: Literal["time", "per_user", "users", "published"] = Field(
         "time",
         description="time: everything before one moment is learnt from; per_user: each user's last rows are "
-        "held out, for sources whose order is counted per user; published: the source's own parts",
+        "held out, for sources whose order is counted per user; users: of some users, drawn by a hash, all "
+        "rows behind their first half are held out; published: the source's own parts",
     )
-    valid_share: float = Field(0.1, gt=0, lt=1, description="share of rows, just before the test part")
-    test_share: float = Field(0.1, gt=0, lt=1, description="share of rows, the latest")
+    valid_share: float = Field(
+        0.1, gt=0, lt=1, description="share of rows (users: of users) before the test part"
+    )
+    test_share: float = Field(0.1, gt=0, lt=1, description="share of rows, the latest (users: of users)")
     like_at_least: float | None = Field(
         None,
         description="smallest rating that is a like; absent where there are no ratings: all rows are likes",
@@ -83,12 +87,14 @@ def parts(interactions: pl.DataFrame, settings: SplitSettings, clock: str) -> pl
             require_global_order(interactions, instead="per_user")
         cut = cut_by_time(interactions, settings.valid_share, settings.test_share)
     else:
-        cut = cut_per_user(interactions, settings)
+        how = cut_some_users if settings.kind == "users" else cut_per_user
+        cut = how(interactions, settings)
     missing = set(PARTS) - set(cut["part"].unique())
     if missing:
         raise SplitError(
             f"no row falls into {' and '.join(sorted(missing))}: {cut.height:,} rows have only "
-            f"{cut['at'].n_unique():,} different times. Change valid_share or test_share"
+            f"{cut['at'].n_unique():,} different times, {cut['user'].n_unique():,} users. Change valid_share "
+            "or test_share"
         )
     return cut
 
@@ -102,6 +108,23 @@ def cut_per_user(interactions: pl.DataFrame, settings: SplitSettings) -> pl.Data
     held = rows >= 3
     later = held & (rank >= rows - test - valid)
     return interactions.with_columns(part=part_by(later, held & (rank >= rows - test)))
+
+
+def cut_some_users(interactions: pl.DataFrame, settings: SplitSettings) -> pl.DataFrame:
+    """All of most users, and the first half of the others, whose later rows are held out (KAR's protocol).
+
+    Rows of one moment stay together, in the first half where it ends there.
+    """
+    users = interactions.select(pl.col("user").unique().sort())
+    place = mixed(OF_USERS, users["user"].to_numpy()).argsort(kind="stable").argsort()
+    test = max(round(users.height * settings.test_share), 1)
+    valid = test + max(round(users.height * settings.valid_share), 1)
+    drawn = users.with_columns(place=pl.Series(place))
+    rows = interactions.join(drawn, on="user", how="left", maintain_order="left")
+    earlier = pl.col("at").rank("min").over("user") - 1
+    later = earlier >= (pl.len().over("user") + 1) // 2
+    part = part_by(later & (pl.col("place") < valid), later & (pl.col("place") < test))
+    return rows.with_columns(part=part).drop("place")
 
 
 # --- labels ------------------------------------------------------------------------------------------------
@@ -232,7 +255,7 @@ def no_future(draft: Draft, inputs: Mapping[str, Any], settings: SplitSettings) 
         looked_at += some.height
     said = []
     if settings.kind != "published":  # what others call parts need not follow each other
-        whose = pl.col("user") if settings.kind == "per_user" else pl.lit("all")
+        whose = pl.lit("all") if settings.kind == "time" else pl.col("user")
         said = overlaps(rows, whose, by="at")
     if faults:
         where = " or outside train" if settings.history_from == "train" else ""

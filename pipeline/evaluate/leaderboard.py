@@ -132,13 +132,9 @@ def asked(
 
 
 def controlled(field: Iterable[Contender]) -> list[tuple[Name, Name]]:
-    """Each method's variants, each with every control of that method."""
-    return [
-        (one.name, other.name)
-        for one in field
-        for other in field
-        if (one.kind, other.kind) == ("method", "control") and one.name.method == other.name.method
-    ]
+    """Each method's variants, each with every control that is one of it."""
+    field = list(field)
+    return [(one.name, other.name) for one in field for other in field if other.tests(one)]
 
 
 def compare(track: Track, pairs: Sequence[Duel], settings: LeaderboardSettings) -> pl.DataFrame:
@@ -195,7 +191,7 @@ def all_on_the_same_rows(draft: Draft, inputs: Mapping[str, Input], settings: Se
 
 
 def every_control_is_compared(draft: Draft, inputs: Mapping[str, Input], settings: Settings) -> Verdict:
-    """Each method's variant is compared with every control of that method that was run."""
+    """Each method's variant is compared with every control of it that was run."""
     wanted = [
         (track.name, one, other)
         for track in tracks_of(draft)

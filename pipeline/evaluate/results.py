@@ -34,11 +34,21 @@ class Name(NamedTuple):
 
 @dataclass(frozen=True)
 class Contender:
-    """A method and variant with the artefacts that hold its pairs, of all seeds."""
+    """A method and variant with the artefacts that hold its pairs, of all seeds.
+
+    of: a control's variants, where it is not one of every variant of its method.
+    """
 
     name: Name
     kind: Kind
     artefacts: Sequence[Artefact]
+    of: tuple[str, ...] | None = None
+
+    def tests(self, other: "Contender") -> bool:
+        """Whether it is a control of the other."""
+        if (self.kind, other.kind) != ("control", "method") or self.name.method != other.name.method:
+            return False
+        return self.of is None or other.name.variant in self.of
 
 
 @dataclass(frozen=True)
@@ -120,7 +130,16 @@ def contenders(track: Track, artefacts: Iterable[Artefact]) -> list[Contender]:
         rows = artefact.scan(track.predictions).filter(track=track.name)
         for pair in rows.select("method", "variant").unique().collect().iter_rows():
             found.setdefault(Name(*pair), []).append(artefact)
-    return [Contender(name, kind(track, name, held[0]), held) for name, held in sorted(found.items())]
+    return [
+        Contender(name, kind(track, name, held[0]), held, controlled_by(name, held[0]))
+        for name, held in sorted(found.items())
+    ]
+
+
+def controlled_by(name: Name, artefact: Artefact) -> tuple[str, ...] | None:
+    """The variants that a control is one of, None for all; an artefact from before this was told says all."""
+    variants = artefact.manifest.get("control_of", {}).get(name.variant)
+    return None if variants is None else tuple(variants)
 
 
 def kind(track: Track, name: Name, artefact: Artefact) -> Kind:

@@ -108,15 +108,18 @@ def working(occupation: str) -> str:
     return STATES.get(word.lower(), f"{article(word)} {word}" if word else "")
 
 
-def told(interactions: pl.DataFrame, examples: pl.DataFrame, most: int) -> pl.DataFrame:
+def told(interactions: pl.DataFrame, examples: pl.DataFrame, most: int, of_all: bool = False) -> pl.DataFrame:
     """The first half of each user's train interactions, at most `most`: user, items, ratings, labels, until.
 
     interactions: row, user, item, rating, at; examples: row, part, label. Oldest first; rows of one moment
-    stand in the order of the source.
+    stand in the order of the source. of_all: as many as half of all the user's interactions, held-out ones
+    counted, but again of train alone.
     """
     train = examples.filter(part="train").select("row", "label")
-    rows = interactions.join(train, on="row", how="inner").sort("user", "at", "row")
-    due = pl.min_horizontal((pl.len().over("user") + 1) // 2, pl.lit(most))
+    counted = interactions.with_columns(all=pl.len().over("user"))
+    rows = counted.join(train, on="row", how="inner").sort("user", "at", "row")
+    many = pl.col("all") if of_all else pl.len().over("user")
+    due = pl.min_horizontal((many + 1) // 2, pl.lit(most))
     kept = rows.filter(pl.int_range(pl.len()).over("user") < due)
     return kept.group_by("user", maintain_order=True).agg(
         items="item", ratings="rating", labels="label", until=pl.col("at").max()

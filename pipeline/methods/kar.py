@@ -18,8 +18,8 @@ stay.
 Variants, by backbone: `din`, `deepfm`, `dcnv2`, `fibinet`, `autoint`, with both vectors. Controls of each, as
 `dcnv2_without_knowledge`: `raw_text` (what was told, without any answer: more data, no language model),
 `user_only`, `item_only`, `shuffled` (each user and item has another's vector), `random` (noise of one size),
-`without_knowledge`, `longer_history` (without knowledge, a longer history of ids). The leaderboard sets every
-variant beside every control, so a study should ask for those of one backbone.
+`without_knowledge`, `longer_history` (without knowledge, a longer history of ids). A control is one of its
+backbone alone: `variants: [din*, dcnv2*]` in a study asks for two backbones, each beside its own controls.
 
 Departures from the paper: rows are of the study's split, by time, not of users apart, and validation chooses,
 not test; all train rows are learnt from, not only those after the text; the encoder is the study's small one,
@@ -30,7 +30,7 @@ stand in their files.
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 import polars as pl
@@ -38,7 +38,6 @@ from pydantic import Field, field_validator, model_validator
 
 from pipeline.collab.labelled import every_pair_scored_once
 from pipeline.collab.mf import better_than_chance
-from pipeline.ctr.fields import Dense, rows_of_owners
 from pipeline.ctr.fit import Material, fit_and_score, logits, material, scored
 from pipeline.ctr.settings import CtrSettings
 from pipeline.knowledge import asking
@@ -51,9 +50,9 @@ from pipeline.knowledge.questions import (
     safe_titles,
     told,
 )
+from pipeline.knowledge.reading import adaptor_of, dense_of
 from pipeline.knowledge.settings import SHARED, Chat, ChatSettings
 from pipeline.knowledge.vectors import KINDS, KnowledgeVectors, Vectors, vectors_of, write_vectors
-from pipeline.llm.examples import donors
 from pipeline.schema import Curve, Knowledge, Pairs, Search, ToldPasts
 from pipeline.stage import Artefact, Check, Draft, PerVariant, Settings, Verdict, stage
 from pipeline.study import Words
@@ -67,7 +66,8 @@ if TYPE_CHECKING:
 BACKBONES = ("din", "deepfm", "dcnv2", "fibinet", "autoint")
 WITHOUT = ("without_knowledge", "longer_history")
 FORMS = ("raw_text", "user_only", "item_only", "shuffled", "random", *WITHOUT)
-CONTROLS = tuple(f"{backbone}_{form}" for backbone in BACKBONES for form in FORMS)
+CONTROL_OF = {f"{backbone}_{form}": (backbone,) for backbone in BACKBONES for form in FORMS}
+CONTROLS = tuple(CONTROL_OF)
 VARIANTS = (*BACKBONES, *CONTROLS)
 SAME = 1e-4  # of a logit: stored vectors and the experts may differ by rounding only
 
@@ -81,6 +81,11 @@ class Told(Settings):
     )
     history: int = Field(
         30, ge=1, description="train interactions that a user's text tells at most, the first ones"
+    )
+    half_of: Literal["train", "all"] = Field(
+        "train",
+        description="a user's rows of which the first half is told; all: their number counts the held-out rows "
+        "too, where the split holds out some users' second half (`kind: users`)",
     )
     title_length: int = Field(80, ge=8, description="characters of a title told at most")
 
@@ -116,7 +121,7 @@ def user_texts(
     interactions: pl.DataFrame, examples: pl.DataFrame, dataset: Artefact, settings: Told
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """What is told of each user, in words (owner, text) and as `told` has it."""
-    pasts = told(interactions, examples, settings.history)
+    pasts = told(interactions, examples, settings.history, settings.half_of == "all")
     titles = safe_titles(dataset.table("items"), settings.title_length)
     profiles = dict(dataset.table("users").select("user", "profile").iter_rows())
     return histories(pasts, titles, profiles, settings.words), pasts
@@ -353,52 +358,12 @@ def parts_of(variant: str) -> tuple[str, str]:
     return backbone, form or "both"
 
 
-def reads_of(found: Vectors, rows: pl.DataFrame, pasts: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """Which user vector and which item vector each row (user, item, at) reads; the count of vectors for none.
-
-    A user's is read only where the row is strictly later than all that it tells (pasts: user, until).
-    """
-    user, item = (rows[name].to_numpy().astype(np.int64) for name in ("user", "item"))
-    until = rows.join(pasts, on="user", how="left", maintain_order="left")["until"]
-    early = (rows["at"] <= until).fill_null(True).to_numpy()
-    users = np.where(early, len(found.user), rows_of_owners(found.user_owner, user))
-    return users, rows_of_owners(found.item_owner, item)
-
-
-def dense_of(
-    found: Vectors, rows: pl.DataFrame, pasts: pl.DataFrame, form: str, seed: int
-) -> tuple[Dense, Dense]:
-    """The vectors that a form reads, and which of them each row reads."""
-    reads = reads_of(found, rows, pasts)
-    held = [np.asarray(found.user), np.asarray(found.item)]
-    if form == "random":
-        held = [noise(rows.shape, seed, kind) for kind, rows in enumerate(held)]
-    if form == "shuffled":
-        reads = tuple(np.append(others(a, seed), len(a))[of] for a, of in zip(held, reads, strict=True))
-    return Dense(held[0], reads[0]), Dense(held[1], reads[1])
-
-
-def noise(shape: tuple[int, ...], seed: int, kind: int) -> np.ndarray:
-    return np.random.default_rng((seed, kind)).normal(size=shape).astype(np.float32)
-
-
-def others(table: np.ndarray, seed: int) -> np.ndarray:
-    """For each vector (n, d) the row of another, unequal one, where not more than half are the same."""
-    return donors(np.unique(table, axis=0, return_inverse=True)[1].ravel(), seed)
-
-
 def experts(settings: KarSettings, form: str) -> Any:
     """What makes the adaptor of a form: of users, of items or of both."""
 
     def make(held: Material, draws: "Generator") -> "Adaptor":
-        import torch
-
-        from pipeline.ctr.adaptor import ITEM, USER, Adaptor
-
         assert held.dense is not None
-        kinds = {"user_only": (USER,), "item_only": (ITEM,)}.get(form, (USER, ITEM))
-        tables = (torch.from_numpy(held.dense[0].rows), torch.from_numpy(held.dense[1].rows))
-        return Adaptor(tables, settings.dim, settings, draws, kinds)
+        return adaptor_of(held.dense, settings.dim, settings, form, draws)
 
     return make
 
@@ -458,7 +423,7 @@ def inspected(model: "Network", held: Material, out: Draft) -> None:
     "kar/predictions",
     settings=KarSettings,
     section="methods",
-    version=1,
+    version=2,
     inputs={
         "split": "ctr/split",
         "dataset": "dataset",
@@ -481,6 +446,7 @@ def inspected(model: "Network", held: Material, out: Draft) -> None:
     variants=VARIANTS,
     default_variants=("dcnv2", "dcnv2_without_knowledge"),
     controls=CONTROLS,
+    control_of=CONTROL_OF,
     predicts="pairs",
     needs="heavy",
 )

@@ -183,6 +183,22 @@ def test_shipped_studies_load_and_fit_the_graph() -> None:
         graph.check(study)
 
 
+def test_the_kar_study_asks_for_three_backbones_each_with_its_own_controls() -> None:
+    graph, root = declare.graph(), Project.here({}).root
+    study = studies.load(studies.find(root, "ml-1m-kar"))
+    stage = graph.stages["kar/predictions"]
+    cells = {(cell["variant"], cell["seed"]) for cell in graph.cells(stage, study)}
+    assert len(cells) == 3 * 8 * 3
+    asked = {variant for variant, _ in cells}
+    for backbone in ("din", "dcnv2", "fibinet"):
+        own = {control for control, of in stage.control_of.items() if of == (backbone,)}
+        assert len(own) == 7
+        assert own | {backbone} <= asked
+    wanted = graph.wanted(study)
+    assert {"kar/vectors", "kar/raw_vectors", "kar/facts", "ctr/leaderboard", "report"} <= wanted
+    assert not {"ctr/sasrec", "next_item/split", "language_model"} & wanted
+
+
 def test_definitions_need_no_study(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")

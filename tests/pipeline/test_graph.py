@@ -115,6 +115,8 @@ def test_words_of_the_study_reach_the_stages_that_share_them(store: Store) -> No
         ({"methods": {"guess": {"variants": ["plian"]}}}, "unknown variant 'plian'; did you mean 'plain'"),
         ({"methods": {"guess": {"variants": [{"plain": 1}]}}}, "unknown variant {'plain': 1}"),
         ({"methods": {"guess": {"variants": ["plain", "shuffled", "plain"]}}}, "'plain' is there twice"),
+        ({"methods": {"guess": {"variants": ["pl*", "plain"]}}}, "'plain' is there twice"),
+        ({"methods": {"guess": {"variants": ["x*"]}}}, "unknown variant 'x\\*'"),
         (
             {"methods": {"guess": {"variants": []}}},
             r"^studies/toy.yaml: methods.guess.variants: the list is empty: leave the key out for the default, "
@@ -197,6 +199,12 @@ def test_variants_of_a_method_that_has_none_are_an_error(store: Store) -> None:
     alone = Graph([replace(toy.scores, variants=(), default_variants=(), inputs={})])
     with pytest.raises(StudyError, match=r"guess\.variants: guess has no variants: leave the key out"):
         alone.plan(toy.study(methods={"guess": {"variants": ["plain"]}}), store, store.root)
+
+
+def test_a_star_asks_for_every_variant_of_that_form(store: Store) -> None:
+    for written, found in ((["*"], ["plain", "shuffled"]), (["shuff*", "plain"], ["shuffled", "plain"])):
+        planned = plan(store, methods={"guess": {"variants": written}})
+        assert [p.cell["variant"] for p in planned if p.stage is toy.scores] == found
 
 
 def test_variants_without_a_list_are_the_default(store: Store) -> None:

@@ -101,6 +101,19 @@ def test_per_user_the_last_rows_of_each_are_held_out() -> None:
     assert parts == [["train"] * 8 + ["valid", "test"], ["train", "valid", "test"], ["train", "train"]]
 
 
+def test_of_users_split_apart_the_second_half_is_held_out_and_moments_stay_whole() -> None:
+    counts = {user: 5 for user in range(10)}
+    rows = [(user, n, 1 + n % 5, n) for user, many in counts.items() for n in range(many)]
+    found = split(interactions(rows), clock="order", kind="users", valid_share=0.2, test_share=0.3)
+    by_user = found.sort("user", "at").group_by("user", maintain_order=True).agg("part")["part"].to_list()
+    assert sorted(by_user) == sorted(
+        [["train"] * 5] * 5 + [["train"] * 3 + ["valid"] * 2] * 2 + [["train"] * 3 + ["test"] * 2] * 3
+    )
+    tied = [(user, n, 1 + n % 5, (0, 1, 1, 1, 2, 3)[n]) for user in range(3) for n in range(6)]
+    found = split(interactions(tied), kind="users", valid_share=0.3, test_share=0.3)
+    assert set(found.filter(part="test")["at"]) == set(found.filter(part="valid")["at"]) == {2, 3}
+
+
 # --- labels
 
 
@@ -248,7 +261,7 @@ events = st.lists(
 )
 
 
-@given(events, st.sampled_from(["time", "per_user"]), st.sampled_from(["train", "any"]))
+@given(events, st.sampled_from(["time", "per_user", "users"]), st.sampled_from(["train", "any"]))
 def test_no_interaction_is_lost_or_doubled_and_no_history_holds_the_future(
     drawn: list, kind: str, history_from: str
 ) -> None:

@@ -20,14 +20,20 @@ def artefact(tmp_path: Path) -> MakeArtefact:
     """Write tables as one artefact: `artefact(pairs=frame, section="methods", controls=["shuffled"])`."""
     made = 0
 
-    def make(section: str = "models", controls: tuple[str, ...] = (), **tables: pl.DataFrame) -> Artefact:
+    def make(
+        section: str = "models",
+        controls: tuple[str, ...] = (),
+        control_of: Mapping[str, list[str]] | None = None,
+        **tables: pl.DataFrame,
+    ) -> Artefact:
         nonlocal made
         made += 1
         folder = tmp_path / f"artefact-{made}"
         folder.mkdir()
         for name, table in tables.items():
             table.write_parquet(folder / f"{name}.parquet")
-        return Artefact(folder, {"section": section, "controls": list(controls), "cell": {}})
+        facts = {"section": section, "controls": list(controls), "control_of": control_of or {}, "cell": {}}
+        return Artefact(folder, facts)
 
     return make
 

@@ -306,6 +306,24 @@ def test_a_control_left_out_of_the_comparisons_is_named(made, verdict):
     assert found.description == "binllm/dotted was not compared with binllm/shuffled"
 
 
+def test_a_control_of_some_variants_is_set_beside_these_alone(artefact, as_pairs, seen, draft, verdict):
+    noise = [skilled(np.random.default_rng(n), seen, 0.5) for n in range(4)]
+    variants = ("din", "din_without", "dcnv2", "shuffled")
+    of = {"din_without": ["din"]}
+    made = [
+        artefact("methods", ("din_without", "shuffled"), of, pairs=as_pairs(seen, "kar", s, variant=v))
+        for v, s in zip(variants, noise, strict=True)
+    ]
+    pairs = [(one.variant, other.variant) for one, other in controlled(contenders(CTR, made))]
+    assert pairs == [("dcnv2", "shuffled"), ("din", "din_without"), ("din", "shuffled")]
+    out, inputs = run([*made, artefact(pairs=as_pairs(seen, "mf", noise[0]))], artefact, draft)
+    assert verdict(leaderboard, "every_control_is_compared", out, inputs).passed
+    kept = out.read("comparisons").filter(pl.col("versus_variant") != "din_without")
+    kept.write_parquet(out.file("comparisons.parquet"))
+    found = verdict(leaderboard, "every_control_is_compared", out, inputs)
+    assert found.description == "kar/din was not compared with kar/din_without"
+
+
 def test_controls_of_other_methods_are_not_a_methods_own(study, artefact, as_pairs, seen):
     other = artefact("methods", pairs=as_pairs(seen, "tallrec", [0.5] * seen.height, variant="titles"))
     pairs = controlled(contenders(CTR, [*study, other]))

@@ -41,6 +41,18 @@ def test_the_first_half_of_the_train_rows_is_told() -> None:
     assert found.rows() == [(7, [10, 11], [4.0, 5.0], [1, 1], 100), (8, [10], [3.0], [1], 50)]
 
 
+def test_half_of_all_rows_counts_those_held_out_and_tells_train_rows_alone() -> None:
+    rows = pl.DataFrame(
+        {"row": range(6), "user": [1] * 6, "item": range(6), "rating": [4.0] * 6, "at": range(6)}
+    )
+    held = pl.DataFrame({"row": range(6), "part": ["train"] * 4 + ["test"] * 2, "label": [1] * 6})
+    counts = {of_all: told(rows, held, 30, of_all)["items"].to_list() for of_all in (False, True)}
+    assert counts == {False: [[0, 1]], True: [[0, 1, 2]]}
+    assert told(rows, held.with_columns(part=pl.lit("train")).head(2), 30, of_all=True)["items"].to_list() == [
+        [0, 1]
+    ]
+
+
 def test_no_more_than_the_most_is_told() -> None:
     assert told(ROWS, EXAMPLES, most=1).rows()[0] == (7, [10], [4.0], [1], 100)
 

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from pipeline.ctr import baselines
 from pipeline.graph import Graph
+from pipeline.knowledge import reading
 from pipeline.knowledge.questions import reasoning_prompts
 from pipeline.knowledge.vectors import Vectors, vectors_of
 from pipeline.methods import kar
@@ -236,7 +237,7 @@ def test_vectors_of_answers_differ_from_those_of_what_was_told(made) -> None:
 def test_a_users_text_is_read_for_later_rows_only() -> None:
     found = Vectors(np.zeros((2, 3)), np.zeros((1, 3)), np.array([4, 6]), np.array([9]))
     rows = pl.DataFrame({"user": [4, 4, 4, 6, 5], "item": [9, 9, 8, 9, 9], "at": [10, 11, 9, 99, 99]})
-    users, items = kar.reads_of(found, rows, pl.DataFrame({"user": [4, 6], "until": [10, 20]}))
+    users, items = reading.reads_of(found, rows, pl.DataFrame({"user": [4, 6], "until": [10, 20]}))
     assert users.tolist() == [2, 0, 2, 1, 2]
     assert items.tolist() == [0, 0, 1, 0, 0]
 
@@ -245,13 +246,13 @@ def test_a_shuffle_gives_another_owners_vector_and_noise_is_of_one_size() -> Non
     found = Vectors(np.eye(6, dtype=np.float32), np.eye(3, 6, dtype=np.float32), np.arange(6), np.arange(3))
     rows = pl.DataFrame({"user": [*range(6), 0], "item": [0, 1, 2] * 2 + [7], "at": [9] * 6 + [0]})
     pasts = pl.DataFrame({"user": range(6), "until": [1] * 6})
-    plain, mixed = (kar.dense_of(found, rows, pasts, form, 1) for form in ("both", "shuffled"))
+    plain, mixed = (reading.dense_of(found, rows, pasts, form, 1) for form in ("both", "shuffled"))
     assert (plain[0].of_example[:6] != mixed[0].of_example[:6]).all()
     assert (plain[1].of_example[:6] != mixed[1].of_example[:6]).all()
     assert sorted(mixed[0].of_example) == sorted(plain[0].of_example)
     assert mixed[0].of_example[6] == 6
     assert mixed[1].of_example[6] == 3
-    noise = kar.dense_of(found, rows, pasts, "random", 1)
+    noise = reading.dense_of(found, rows, pasts, "random", 1)
     assert noise[0].rows.shape == (6, 6)
     assert np.array_equal(noise[0].of_example, plain[0].of_example)
     assert not np.array_equal(noise[0].rows[:3], noise[1].rows)
