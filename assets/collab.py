@@ -5,6 +5,8 @@ from pipeline.collab import (
     als,
     bpr,
     caser,
+    cold_floors,
+    content_knn,
     din,
     ease,
     gru4rec,
@@ -40,6 +42,11 @@ graph_vectors = asset(lightgcn.lightgcn, group="collaborative", kinds={"pytorch"
 attention = asset(sasrec.sasrec, group="collaborative", kinds={"pytorch"})
 recurrence = asset(gru4rec.gru4rec, group="collaborative", kinds={"pytorch"})
 convolution = asset(caser.caser, group="collaborative", kinds={"pytorch"})
+alike_texts = asset(content_knn.content_knn, group="collaborative", kinds={"numpy"})
+
+chance = asset(cold_floors.random_order, group="collaborative", kinds={"numpy"})
+cold_attention = asset(cold_floors.cold_sasrec, group="collaborative", kinds={"pytorch"})
+cold_texts = asset(content_knn.cold_content_knn, group="collaborative", kinds={"numpy"})
 
 first_stage = asset(reranked.retrieved, group="collaborative", kinds={"polars"})
 list_orders = asset(reranked.orders, group="collaborative", kinds={"pytorch"})

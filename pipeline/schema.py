@@ -97,7 +97,7 @@ class Pairs(Table):
 
 
 class Events(Table):
-    grain: ClassVar[str] = "one interaction of the next_item track that passed its filters"
+    grain: ClassVar[str] = "one interaction that a track which ranks the catalogue looks at"
     row = dy.UInt32(primary_key=True, description="row of the interaction")
     part = dy.String(description="train, valid or test")
     user = dy.UInt32(description="dense user")
@@ -142,7 +142,9 @@ class Rankings(Table):
     of a stored list, whole."""
 
     grain: ClassVar[str] = "one item in one user's order, by a method, variant and seed"
-    track = dy.String(description="evaluation task: next_item, or rerank and the stored list: rerank/random_20")
+    track = dy.String(
+        description="evaluation task: next_item, cold_item, or rerank and the stored list: rerank/random_20"
+    )
     method = dy.String(description="method or baseline")
     variant = dy.String(description="named form of the method or control; `default` where it has one form")
     seed = dy.UInt32(description="seed of the run")
@@ -422,9 +424,24 @@ class Exposure(Table):
     value = dy.Float64(nullable=True, description="null where nobody's list holds anything")
 
 
+class ColdShares(Table):
+    grain: ClassVar[str] = (
+        "one figure of a method's lists on one part, at one share of items without training rows"
+    )
+    method = dy.String(description="method")
+    variant = dy.String(description="named form of the method or control")
+    seed = dy.UInt32(description="seed of the run")
+    part = dy.String(description="valid or test")
+    share = dy.Float64(min=0, max=1, description="largest share of a list that such items may take")
+    metric = dy.String(description="hr_5, hr_10, hr_20 or ndcg_10")
+    value = dy.Float64(description="mean over users")
+
+
 class Leaderboard(Table):
     grain: ClassVar[str] = "one metric of a method and variant on one part"
-    track = dy.String(description="evaluation task: ctr, next_item, rerank/random_20 and other lists")
+    track = dy.String(
+        description="evaluation task: ctr, next_item, cold_item, rerank/random_20 and other lists"
+    )
     method = dy.String(description="method or baseline")
     variant = dy.String(description="named form of the method or control; `default` where it has one form")
     part = dy.String(description="valid or test")

@@ -40,7 +40,12 @@ FORMAT = 2  # of artefacts; raising it makes every artefact of the past a miss
 LIBRARIES = ("polars", "numpy", "torch", "transformers", "peft", "dataframely", "duckdb")
 Input = Artefact | list[Artefact]
 Connect = Callable[[Any], AbstractContextManager[Any]]  # settings of a chat model -> it, ready in the body
-TRACKS = {"pairs": "ctr", "rankings": "next_item", "orders": "rerank"}  # what is predicted -> its task
+TRACKS = {  # what is predicted -> its task
+    "pairs": "ctr",
+    "rankings": "next_item",
+    "orders": "rerank",
+    "cold_rankings": "cold_item",
+}
 
 
 class Settings(BaseModel):
@@ -136,7 +141,8 @@ class Stage:
     seeded: bool = False
     variants: tuple[str, ...] = ()
     default_variants: tuple[str, ...] = ()
-    predicts: Literal["pairs", "rankings", "orders", "ratings", "texts"] | None = None
+    predicts: Literal["pairs", "rankings", "orders", "cold_rankings", "ratings", "texts"] | None = None
+    serves: str | None = None
     controls: tuple[str, ...] = ()
     control_of: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     needs: Literal["light", "heavy", "gpu", "chat"] = "light"
@@ -163,6 +169,8 @@ class Stage:
     @property
     def track(self) -> str | None:
         """The evaluation task it is for, by its name or by what it predicts; None where several share it."""
+        if self.serves:
+            return self.serves
         first, slash, _ = self.name.partition("/")
         if slash and not self.method and self.section != "models":
             return first
@@ -189,7 +197,8 @@ def stage(name: str, **facts: Any) -> Callable[[Callable[..., None]], Stage]:
     version: raise it when the same inputs would give another result.
     inputs: parameter -> stage name, `Pinned`, `PerVariant` or `Every`; tables: name -> schema.
     seeded: one artefact per seed of the study; variants: one per variant that the study asks for.
-    predicts: the kind of predictions it ends in; controls: those of its variants that only test a claim.
+    predicts: the kind of predictions it ends in; serves: the track of a stage on the way there, for a method
+    that has stages for several tracks; controls: those of its variants that only test a claim.
     control_of: control -> the variants that it is a control of, for those that are not of every variant.
     needs: `light`; `heavy`: long on the processor, with a process and threads of its own; `gpu`: heavy, and on
     an accelerator where there is one; `chat`: an endpoint.

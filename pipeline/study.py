@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from pipeline.redact import redact
 
-Track = Literal["ctr", "next_item", "rerank"]
+Track = Literal["ctr", "next_item", "rerank", "cold_item"]
 
 
 class StudyError(ValueError):
@@ -70,7 +70,7 @@ class Study(BaseModel):
     title: str = Field(description="one line for reports")
     words: Words = Words()
     tracks: tuple[Track, ...] = Field(
-        default=("ctr",), min_length=1, description="evaluation tasks to run: ctr, next_item, rerank"
+        default=("ctr",), min_length=1, description="evaluation tasks to run: ctr, next_item, rerank, cold_item"
     )
     leave_out: tuple[str, ...] = Field(
         default=(), description="stages of collaborative models not to run, such as next_item/lightgcn"

@@ -9,3 +9,5 @@ asset = partial(declare.asset, group="tiger")
 
 model = asset(tiger.model, kinds={"pytorch"})
 predictions = asset(tiger.predictions, kinds={"pytorch"})
+cold_model = asset(tiger.cold_model, kinds={"pytorch"})
+cold_predictions = asset(tiger.cold_predictions, kinds={"pytorch"})

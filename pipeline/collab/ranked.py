@@ -1,4 +1,4 @@
-"""Orders of the whole catalogue: what every model of the next_item track hands back.
+"""Orders of the whole catalogue: what every model of the tracks next_item and cold_item hands back.
 
     queries -> blocks of users -> a model's scores (n, items) -> seen items masked -> first places and targets
 
@@ -6,11 +6,12 @@ No matrix of all users and all items is ever in memory: a block of users is. Equ
 item, so an order never depends on a block's size or on the device. An item that a model cannot score (cold,
 or masked because it was seen) stands behind all others, in order of item.
 
-A stage of the track ends in `write_rankings`, takes its settings from `RankedSettings` and has the check
+A stage of either track ends in `write_rankings`, takes its settings from `RankedSettings` and has the check
 `every_query_ranked_once`. Nothing here imports torch before an order is made, so stages load fast.
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from pipeline.evaluate.pointwise import one, refusal
-from pipeline.evaluate.ranking import CUTS, TRACK, faults, mean_of
+from pipeline.evaluate.ranking import CUTS, faults, mean_of
 from pipeline.schema import Rankings, empty
 from pipeline.stage import Artefact, Draft, Input, Settings, Verdict
 
@@ -230,11 +231,18 @@ def valid_ndcg_10(scores: Scores, queries: pl.DataFrame, n_items: int) -> float:
     return mean_of(order(scores, queries.filter(part="valid"), n_items, top=0), "ndcg_10")
 
 
-def write_rankings(out: Draft, method: str, scores: Scores, split: Artefact, settings: RankedSettings) -> None:
+def write_rankings(
+    out: Draft,
+    method: str,
+    scores: Scores,
+    split: Artefact,
+    settings: RankedSettings,
+    more: Mapping[str, Scores] = MappingProxyType({}),
+) -> None:
     """Rank all queries of the split and write table `rankings`, validation NDCG@10 and counts of lost targets.
 
-    Variants: the stage's own, seen items masked, and `seen_kept` (of a method `VARIANT_seen_kept`) where the
-    settings ask for it.
+    Variants: the stage's own, seen items masked, `seen_kept` (of a method `VARIANT_seen_kept`) where the
+    settings ask for it, and `more`, by name, as the first.
     """
     queries, catalogue = split.table("queries"), split.table("catalogue")
     own, kept = out.variant, "seen_kept" if out.variant == "default" else f"{out.variant}_seen_kept"
@@ -242,9 +250,12 @@ def write_rankings(out: Draft, method: str, scores: Scores, split: Artefact, set
         variant: order(scores, queries, catalogue.height, masked=variant == own, top=settings.top)
         for variant in (own, *([kept] if settings.seen_kept else []))
     }
+    found |= {
+        variant: order(other, queries, catalogue.height, top=settings.top) for variant, other in more.items()
+    }
     named = [
         rows.select(
-            pl.lit(TRACK).alias("track"),
+            pl.lit(out.stage.track).alias("track"),
             pl.lit(method).alias("method"),
             pl.lit(variant).alias("variant"),
             pl.lit(out.seed, dtype=pl.UInt32).alias("seed"),

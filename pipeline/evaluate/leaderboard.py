@@ -29,7 +29,7 @@ from pipeline.evaluate.results import (
     results,
 )
 from pipeline.evaluate.statistics import Floats, UserMean
-from pipeline.evaluate.tracks import CTR, NEXT_ITEM, RERANK
+from pipeline.evaluate.tracks import COLD_ITEM, CTR, NEXT_ITEM, RERANK
 from pipeline.schema import Comparisons, Leaderboard, empty
 from pipeline.stage import Artefact, Check, Draft, Every, Input, Settings, Verdict, stage
 
@@ -291,6 +291,22 @@ def rerank_leaderboard(
     """All methods' orders of the same stored lists, each kind of list by itself, with intervals and tests."""
     names = users.table(RERANK.users)["track"].unique().sort()
     judge([tracks.of(name) for name in names], predictions, users, settings, out)
+
+
+@stage(
+    "cold_item/leaderboard",
+    settings=LeaderboardSettings,
+    section="evaluate",
+    version=1,
+    inputs={"predictions": Every("cold_rankings"), "users": "cold_item/user_metrics"},
+    tables={"leaderboard": Leaderboard, "comparisons": Comparisons},
+    checks=CHECKS,
+)
+def cold_item_leaderboard(
+    predictions: list[Artefact], users: Artefact, settings: LeaderboardSettings, out: Draft
+) -> None:
+    """All methods' orders where what is to be found has no training rows, with intervals and tests."""
+    judge([COLD_ITEM], predictions, users, settings, out)
 
 
 class Judged(NamedTuple):

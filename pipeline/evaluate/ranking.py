@@ -20,7 +20,7 @@ from pipeline.evaluate.pointwise import PARTS, RUN, changes, listed, one, refusa
 from pipeline.schema import Exposure, UserRanks, empty
 from pipeline.stage import Artefact, Check, Draft, Every, Input, Settings, Verdict, stage
 
-TRACK = "next_item"
+TRACK, COLD = "next_item", "cold_item"
 CUTS = (1, 5, 10, 20)
 KINDS = ("hr", "ndcg", "mrr", "map", "precision", "recall")
 METRICS = tuple(f"{kind}_{cut}" for kind in KINDS for cut in CUTS)
@@ -176,7 +176,7 @@ def every_method_ranked_every_query(draft: Draft, inputs: Mapping[str, Input], s
     queries = one(inputs["split"]).table("queries")
     broken: list[str] = []
     seen: set[tuple[Any, ...]] = set()
-    for run, rows in runs(inputs["predictions"], TRACK):
+    for run, rows in runs(inputs["predictions"], str(draft.stage.track)):
         found = faults(rows, queries) | (
             {"rows of a run that another stage ranked too": rows.height} if run in seen else {}
         )
@@ -200,9 +200,28 @@ def told(run: tuple[Any, ...]) -> str:
 )
 def user_metrics(predictions: list[Artefact], split: Artefact, settings: Settings, out: Draft) -> None:
     """Each user's own hit rate, NDCG, MRR, MAP, precision and recall, and what all lists together show."""
+    measure(predictions, split, out)
+
+
+@stage(
+    "cold_item/user_metrics",
+    settings=Settings,
+    section="evaluate",
+    version=1,
+    inputs={"predictions": Every("cold_rankings"), "split": "cold_item/split"},
+    tables={"user_ranks": UserRanks, "exposure": Exposure},
+    checks=(Check(every_method_ranked_every_query),),
+)
+def cold_user_metrics(predictions: list[Artefact], split: Artefact, settings: Settings, out: Draft) -> None:
+    """The same where what is to be found has no training rows."""
+    measure(predictions, split, out)
+
+
+def measure(predictions: list[Artefact], split: Artefact, out: Draft) -> None:
+    """Write the figures of all runs of the stage's track."""
     catalogue = split.table("catalogue")
     ranks, shown = [empty(UserRanks)], [empty(Exposure)]
-    for run, orders in runs(predictions, TRACK):
+    for run, orders in runs(predictions, str(out.stage.track)):
         for (part,), rows in orders.partition_by("part", as_dict=True, maintain_order=True).items():
             ranks.append(keyed(figures(rows), UserRanks, run, part))
             shown.append(keyed(exposed(rows, catalogue), Exposure, run, part))

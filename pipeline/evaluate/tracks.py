@@ -84,6 +84,11 @@ NEXT_ITEM = Track(
     suspicious={"ndcg_10": 0.9},
     aside=("seen_kept",),
 )
+COLD_ITEM = replace(
+    NEXT_ITEM,
+    name=ranking.COLD,
+    suspicious={"ndcg_10": 0.5},  # nothing but texts says what comes
+)
 RERANK = Track(  # of all its lists; `of` makes the track of one
     name=reranking.TRACK,
     predictions="rankings",
@@ -96,11 +101,11 @@ RERANK = Track(  # of all its lists; `of` makes the track of one
     asked=("method", "baseline"),
     suspicious={"hr_1": 0.95},
 )
-TRACKS = {track.name: track for track in (CTR, NEXT_ITEM, RERANK)}
+TRACKS = {track.name: track for track in (CTR, NEXT_ITEM, RERANK, COLD_ITEM)}
 
 
 def of(name: str) -> Track:
-    """The track of predictions: `ctr`, `next_item`, or one of the lists of `rerank`, as `rerank/random_20`."""
+    """The track of predictions: one of TRACKS, or a kind of list of `rerank`, as `rerank/random_20`."""
     if name in TRACKS:
         return TRACKS[name]
     metrics = telling(name)

@@ -18,10 +18,15 @@ takes a tenth of it); no dropout of attention weights; no end token behind an id
 seen items are never written (the paper leaves them in: `seen_kept`), and neither are invalid ids (theirs are
 dropped after the beam); cold items are not written, but may take a share of the list (`cold_share`); the step
 with the best validation NDCG@10 is kept.
+
+On the track `cold_item` the same network learns from what is left without the items held out (`cold_model`),
+stops by known items, and is asked for the others, which only the share rule can bring (`cold_predictions`).
+There items of the history are written too, as in the paper: none is listed, but what shares its codes may be.
 """
 
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import polars as pl
@@ -29,14 +34,16 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from pipeline.codes.ids import Ids, read_ids
+from pipeline.collab.cold_share import rank_in, sharing, shelved, waiting, with_cold
 from pipeline.collab.events import Trained, cold_queries, trained
 from pipeline.collab.ranked import TOP, lost_targets, order
+from pipeline.data.cold_item import nothing_held_out_is_learnt
 from pipeline.evaluate.pointwise import refusal
-from pipeline.evaluate.ranking import CUTS, TRACK, faults, mean_of
+from pipeline.evaluate.ranking import CUTS, faults, mean_of, of_targets
 from pipeline.llm.adapt import curve_table, weights_are_finite
 from pipeline.llm.examples import draw
 from pipeline.llm.settings import Precision
-from pipeline.schema import Curve, Rankings
+from pipeline.schema import ColdShares, Curve, Rankings
 from pipeline.stage import Artefact, Check, Draft, PerVariant, Settings, Verdict, stage
 
 if TYPE_CHECKING:
@@ -282,13 +289,19 @@ def learns(draft: Draft, inputs: Mapping[str, Any], settings: TigerModel) -> Ver
     return Verdict(losses.len() > 1 and losses.min() < losses.first(), words)  # type: ignore[operator]
 
 
+LEARNING: dict[str, Any] = {
+    "settings": TigerModel,
+    "version": 1,
+    "tables": {"curve": Curve},
+    "checks": (Check(only_train_is_learnt), Check(weights_are_finite), Check(learns, blocking=False)),
+}
+
+
 @stage(
     "tiger/model",
-    settings=TigerModel,
-    version=1,
     inputs={"split": "next_item/split", "dataset": "dataset", "ids": IDS},
-    tables={"curve": Curve},
-    checks=(Check(only_train_is_learnt), Check(weights_are_finite), Check(learns, blocking=False)),
+    serves="next_item",
+    **LEARNING,
     **FORMS,
 )
 def model(split: Artefact, dataset: Artefact, ids: Artefact, settings: TigerModel, out: Draft) -> None:
@@ -320,10 +333,24 @@ def model(split: Artefact, dataset: Artefact, ids: Artefact, settings: TigerMode
     )
 
 
+@stage(
+    "tiger/cold_model",
+    inputs={"split": "warm_items/split", "dataset": "dataset", "ids": IDS},
+    serves="cold_item",
+    **LEARNING,
+    **FORMS,
+)
+def cold_model(split: Artefact, dataset: Artefact, ids: Artefact, settings: TigerModel, out: Draft) -> None:
+    """The same where some items are held out with all their events; they have ids, as their texts are known."""
+    model(split=split, dataset=dataset, ids=ids, settings=settings, out=out)
+
+
 # --- recommending ------------------------------------------------------------------------------------------
 
 
-class TigerDecoding(Settings):
+class TigerWriting(Settings):
+    """How ids are written, on either track."""
+
     decoding: Literal["beam", "exact"] = Field(
         "beam", description="beam: the likeliest ids that a beam finds; exact: the likelihood of every id"
     )
@@ -337,6 +364,10 @@ class TigerDecoding(Settings):
         description="a code's share among all tokens, other ids masked after the softmax; before: among the "
         "codes that go on alone",
     )
+    top: int = Field(TOP, ge=max(CUTS), description="first places that are kept of each user's order")
+
+
+class TigerDecoding(TigerWriting):
     cold_share: float = Field(
         0.0,
         ge=0,
@@ -349,52 +380,6 @@ class TigerDecoding(Settings):
         description="also write the orders with seen items left in, as the paper ranks: the variant seen_kept, "
         "made of rqvae alone",
     )
-    top: int = Field(TOP, ge=max(CUTS), description="first places that are kept of each user's order")
-
-
-def with_cold(
-    scores: NDArray[np.float32], groups: NDArray[np.int64], cold: NDArray[np.bool_], share: float
-) -> NDArray[np.float32]:
-    """Scores (n, n_items) with cold items (n_items,) let in behind the first of their own group (n_items,).
-
-    Down to any place of a list at most `share` of it are cold; what has to wait comes later. Of a group -1 is
-    nothing let in. Each score is below the one before it, so the order is this one and no other.
-    """
-    shelves = {
-        group: np.flatnonzero(cold & (groups == group)) for group in np.unique(groups[cold]) if group >= 0
-    }
-    found = scores.copy()
-    for row in found:
-        known = np.flatnonzero(np.isfinite(row))
-        listed = known[np.lexsort((known, -row[known]))]
-        place(row, list(waiting(listed, groups, shelves, share)))
-    return found
-
-
-def waiting(
-    listed: NDArray[np.int64], groups: NDArray[np.int64], shelves: Mapping[int, NDArray[np.int64]], share: float
-) -> Iterator[int]:
-    """A list with the cold items of its groups put in as early as the share allows."""
-    queue: list[int] = []
-    length = let_in = 0
-    taken: set[int] = set()
-    for item in listed.tolist():
-        yield item
-        length += 1
-        if groups[item] not in taken:
-            taken.add(int(groups[item]))
-            queue += shelves.get(int(groups[item]), np.zeros(0, np.int64)).tolist()
-        while queue and let_in + 1 <= share * (length + 1) + 1e-9:
-            yield queue.pop(0)
-            length, let_in = length + 1, let_in + 1
-
-
-def place(row: NDArray[np.float32], listed: list[int]) -> None:
-    """Make the scores of a row fall along a list."""
-    last = np.float32(np.inf)
-    for item in listed:
-        last = min(row[item] if np.isfinite(row[item]) else last, np.nextafter(last, np.float32(-np.inf)))
-        row[item] = last
 
 
 def groups_of(ids: Ids, n_items: int) -> NDArray[np.int64]:
@@ -425,7 +410,7 @@ def three_token(rankings: pl.DataFrame, queries: pl.DataFrame, groups: NDArray[n
 
 
 def scorer_of(
-    split: Artefact, dataset: Artefact, ids: Artefact, model: Artefact, settings: TigerDecoding
+    split: Artefact, dataset: Artefact, ids: Artefact, model: Artefact, settings: TigerWriting
 ) -> "tuple[Scores, Scores, Tally]":
     """Scores with nothing of the past written, scores with it, and the count of ids written."""
     from pipeline.codes.beam import Writer
@@ -443,17 +428,17 @@ def scorer_of(
     how = Decoding(settings.beams if settings.decoding == "beam" else None, learnt.history)
     counting = tally(own.codes)
     masked, kept = (written_scores(writer, tokens, how, masked=m, counting=counting) for m in (True, False))
-    return shared(masked, coded, rows, settings), shared(kept, coded, rows, settings), counting
+    return masked, kept, counting
 
 
-def shared(scores: "Scores", ids: Ids, rows: Trained, settings: TigerDecoding) -> "Scores":
-    """The scores, with cold items let in where the settings give them a share."""
+def with_share(scores: "Scores", ids: Ids, rows: Trained, share: float) -> "Scores":
+    """The scores, with cold items let in where they are given a share."""
     import torch
 
-    if not settings.cold_share:
+    if not share:
         return scores
     groups, cold = groups_of(ids, rows.n_items), ~rows.known.items
-    return lambda block: torch.from_numpy(with_cold(scores(block).numpy(), groups, cold, settings.cold_share))
+    return lambda block: torch.from_numpy(with_cold(scores(block).numpy(), groups, cold, share))
 
 
 def every_id_is_an_items(draft: Draft, inputs: Mapping[str, Any], settings: TigerDecoding) -> Verdict:
@@ -504,15 +489,30 @@ def lists_are_long_enough(draft: Draft, inputs: Mapping[str, Any], settings: Tig
 def predictions(settings: TigerDecoding, out: Draft, **inputs: Artefact) -> None:
     """Each query's items in the order of the likelihood of their ids."""
     split = inputs["split"]
-    queries, catalogue = split.table("queries"), split.table("catalogue")
+    queries, n_items = split.table("queries"), split.table("catalogue").height
     new, kept, counting = scorer_of(split, inputs["dataset"], inputs["ids"], inputs["model"], settings)
-    found = {out.variant: order(new, queries, catalogue.height, top=settings.top)}
+    coded, rows = read_ids(inputs["ids"]), trained(split)
+    shared = partial(with_share, ids=coded, rows=rows, share=settings.cold_share)
+    found = {out.variant: order(shared(new), queries, n_items, top=settings.top)}
     if settings.seen_kept and out.variant == "rqvae":
-        found["seen_kept"] = order(kept, queries, catalogue.height, masked=False, top=settings.top)
-    run = {"track": pl.lit(TRACK), "method": pl.lit("tiger"), "seed": pl.lit(out.seed, dtype=pl.UInt32)}
+        found["seen_kept"] = order(shared(kept), queries, n_items, masked=False, top=settings.top)
+    write(found, counting, split, inputs, out)
+
+
+def write(
+    found: Mapping[str, pl.DataFrame],
+    counting: "Tally",
+    learnt: Artefact,
+    inputs: Mapping[str, Artefact],
+    out: Draft,
+) -> None:
+    """Write orders by variant, and figures of the stage's own; learnt: the split that was learnt from."""
+    queries, catalogue = inputs["split"].table("queries"), inputs["split"].table("catalogue")
+    track, seed = pl.lit(out.stage.track), pl.lit(out.seed, dtype=pl.UInt32)
+    run = {"track": track, "method": pl.lit("tiger"), "seed": seed}
     named = [rows.with_columns(variant=pl.lit(v), **run) for v, rows in found.items()]
     out.table("rankings", pl.concat(named).select(Rankings.column_names()))
-    rows, own = trained(split), found[out.variant]
+    rows, own = trained(learnt), found[out.variant]
     out.metric(
         valid_ndcg_10=mean_of(own.filter(part="valid"), "ndcg_10"),
         ids_written=counting.written,
@@ -521,3 +521,92 @@ def predictions(settings: TigerDecoding, out: Draft, **inputs: Artefact) -> None
         **lost_targets(queries, catalogue),
         **cold_queries(queries, rows),
     )
+
+
+# --- items that are not known ------------------------------------------------------------------------------
+
+FIGURES = ("hr_5", "hr_10", "hr_20", "ndcg_10")  # at every share; an item is asked for, so HR is recall
+
+
+class TigerColdDecoding(TigerWriting):
+    beams: int = Field(
+        100,
+        ge=max(CUTS),
+        description="ids that a beam keeps; those of the history, which no list has, among them",
+    )
+    share: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="largest share of a list for items without training rows whose learnt codes are those of "
+        "an id written: the paper's epsilon, and its value",
+    )
+    shares: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(
+        (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0), description="shares whose figures the table cold_shares has"
+    )
+
+
+def at_shares(
+    written: pl.DataFrame,
+    queries: pl.DataFrame,
+    groups: NDArray[np.int64],
+    cold: NDArray[np.bool_],
+    shares: Sequence[float],
+) -> pl.DataFrame:
+    """Columns part, share, metric, value: means over queries of one target, at each share of cold items.
+
+    written: orders (part, user, rank, item, score) of items of any past; groups, cold: as of `with_cold`.
+    """
+    shelves = shelved(groups, cold)
+    lists = written.drop_nulls("score").sort("part", "user", "rank")
+    lists = lists.group_by("part", "user", maintain_order=True).agg("item")
+    asked = queries.select("part", "user", "history", target=pl.col("targets").list.first())
+    asked = asked.join(lists, on=("part", "user"), how="left").with_columns(pl.col("item").fill_null([]))
+    found = []
+    for (part,), own in asked.partition_by("part", as_dict=True, maintain_order=True).items():
+        each = list(own.select("item", "history", "target").iter_rows())
+        for share in shares:
+            ranks = [
+                rank_in(waiting(items, groups, shelves, share, frozenset(past)), target)
+                for items, past, target in each
+            ]
+            means = of_targets(np.arange(len(ranks)), np.array(ranks)).select(FIGURES).mean().row(0)
+            found += [(part, share, metric, mean) for metric, mean in zip(FIGURES, means, strict=True)]
+    return pl.DataFrame(found, schema=["part", "share", "metric", "value"], orient="row")
+
+
+@stage(
+    "tiger/cold_predictions",
+    settings=TigerColdDecoding,
+    version=1,
+    inputs={
+        "split": "cold_item/split",
+        "warm": "warm_items/split",
+        "dataset": "dataset",
+        "ids": IDS,
+        "model": "tiger/cold_model",
+    },
+    tables={"rankings": Rankings, "cold_shares": ColdShares},
+    checks=(
+        Check(every_query_ranked),
+        Check(every_id_is_an_items),
+        Check(nothing_held_out_is_learnt),
+        Check(lists_are_long_enough, blocking=False),
+    ),
+    predicts="cold_rankings",
+    **FORMS,
+)
+def cold_predictions(settings: TigerColdDecoding, out: Draft, **inputs: Artefact) -> None:
+    """The same for items held out, let in behind known ones of their codes; and what each share brings."""
+    warm, queries = inputs["warm"], inputs["split"].table("queries")
+    rows, ids = trained(warm), read_ids(inputs["ids"])
+    _, scores, counting = scorer_of(warm, inputs["dataset"], inputs["ids"], inputs["model"], settings)
+    groups, cold = groups_of(ids, rows.n_items), ~rows.known.items
+    shared = sharing(scores, groups, cold, settings.share)
+    found = {out.variant: order(shared, queries, rows.n_items, top=settings.top)}
+    write(found, counting, warm, inputs, out)
+    written = order(scores, queries, rows.n_items, masked=False, top=max(settings.top, settings.beams))
+    figures = at_shares(written, queries, groups, cold, settings.shares)
+    run = {"method": "tiger", "variant": out.variant, "seed": out.seed}
+    named = figures.with_columns(pl.lit(value).alias(name) for name, value in run.items())
+    out.table("cold_shares", named.select(ColdShares.column_names()))

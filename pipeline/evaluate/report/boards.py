@@ -67,6 +67,15 @@ LAYOUTS = {
         more=("ndcg_5", "ndcg_20", "hr_5", "hr_20", "mrr_20"),
         rows="items to be found",
     ),
+    "cold_item": Layout(
+        "Some items are held out with all their events: no training row and no history holds one, only their "
+        "texts are known. Each user's last of them is looked for among all items of the catalogue.",
+        barred=("ndcg_10", "hr_10"),
+        more=("ndcg_5", "ndcg_20", "hr_5", "hr_20", "mrr_20"),
+        rows="items to be found",
+        note="A model of ids cannot know such an item and has 0. With a share rule no more of any list are "
+        "items without training rows; a model that reads texts alone ranks all items alike.",
+    ),
 }
 
 

@@ -14,10 +14,14 @@ from pipeline.evaluate.report.facts import Board, Checked, Cost, Facts, Health, 
 from pipeline.evaluate.results import Name
 
 SURE = 0.05
-FLOOR = Name("popularity", "default")  # what a model must beat to be worth anything
+FLOORS = {  # what a model must beat to be worth anything
+    Name("popularity", "default"): "the same items for everybody",
+    Name("random", "default"): "an order drawn by lot",
+}
 TASKS = {
     "ctr": "Like or not: would this user like this item?",
     "next_item": "Next item: what will this user choose next, out of the whole catalogue?",
+    "cold_item": "Cold item: which item that nobody is known to have used will this user choose?",
 }
 WORDS = {
     "auc": "AUC",
@@ -125,7 +129,7 @@ def help_of_a_model(board: pl.DataFrame, kinds: Mapping[Name, str], compete: boo
 
 
 def contest(board: Board, rows: pl.DataFrame, metric: str) -> list[Finding]:
-    """The first of several models beside the best of the others, what both took, and what popularity has.
+    """The first of several models beside the best of the others, what both took, and what the floor has.
 
     Tests are made with the model that was best on validation; where that is neither of the two, the first is
     set beside it.
@@ -139,10 +143,8 @@ def contest(board: Board, rows: pl.DataFrame, metric: str) -> list[Finding]:
     row = against.get(name_of(field[1])) or next(iter(against.values()), None)
     found = [] if row is None else [rival(row, name_of(field[1])), *tally(list(against.values()))]
     found += price(name_of(field[0]), [row] if row else [], board.costs)
-    floor = [r for r in field[1:] if name_of(r) == FLOOR]
-    return found + [
-        Finding("neutral", f"{told(r)}, the same items for everybody: {measured(r, metric)}.") for r in floor
-    ]
+    floor = [(r, FLOORS[name_of(r)]) for r in field[1:] if name_of(r) in FLOORS]
+    return found + [Finding("neutral", f"{told(r)}, {what}: {measured(r, metric)}.") for r, what in floor]
 
 
 def versus(row: Row) -> Name:

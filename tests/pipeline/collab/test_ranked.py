@@ -170,7 +170,15 @@ def test_a_pair_of_no_query_is_refused():
 # --- what a stage writes
 
 
-@stage("toy", settings=RankedSettings, section="models", version=1, tables={"rankings": Rankings}, seeded=True)
+@stage(
+    "toy",
+    settings=RankedSettings,
+    section="models",
+    version=1,
+    tables={"rankings": Rankings},
+    seeded=True,
+    predicts="rankings",
+)
 def toy(settings, out):
     """A stage to write for."""
 

@@ -14,7 +14,7 @@ from pipeline.codes import writing
 from pipeline.codes.ids import read_ids
 from pipeline.collab.events import trained
 from pipeline.methods import tiger
-from pipeline.methods.tiger import TigerDecoding, TigerModel, misplaced, three_token, with_cold
+from pipeline.methods.tiger import TigerDecoding, TigerModel, at_shares, misplaced, three_token
 from pipeline.stage import StageFailed, run
 from tests.contracts import MethodContract, same_files
 from tests.toy_ctr import failed
@@ -27,6 +27,16 @@ HEAD = ("part", "user", "rank", "item", "score", "target")
 class TestDeclarations(MethodContract):
     stages: ClassVar = (tiger.model, tiger.predictions)
     predicts: ClassVar[str] = "rankings"
+
+
+class TestDeclarationsOfColdItems(MethodContract):
+    stages: ClassVar = (tiger.cold_model, tiger.cold_predictions)
+    predicts: ClassVar[str] = "cold_rankings"
+
+
+def test_each_stage_is_of_its_own_track() -> None:
+    assert (tiger.model.track, tiger.predictions.track) == ("next_item", "next_item")
+    assert (tiger.cold_model.track, tiger.cold_predictions.track) == ("cold_item", "cold_item")
 
 
 @pytest.fixture(scope="module")
@@ -248,30 +258,6 @@ def test_fewer_beams_than_the_metrics_look_at_are_refused_with_the_reason() -> N
 
 GROUPS = np.array([0, 1, 0, 1, 0, -1])
 COLD = np.array([False, False, True, True, True, True])
-SCORES = np.array([[-1.0, -2.0, *[-np.inf] * 4]], dtype=np.float32)
-
-
-def listed(share: float, scores: np.ndarray = SCORES) -> list[int]:
-    found = with_cold(scores, GROUPS, COLD, share)[0]
-    return np.argsort(-found, kind="stable")[: np.isfinite(found).sum()].tolist()
-
-
-def test_a_cold_item_stands_behind_the_first_of_its_codes_as_far_as_the_share_goes() -> None:
-    assert listed(1.0) == [0, 2, 4, 1, 3]
-    assert listed(0.5) == [0, 2, 1, 4]
-    assert listed(0.4) == [0, 1, 2]
-    assert listed(0.3) == [0, 1]
-    assert listed(0.0) == [0, 1]
-
-
-def test_an_item_without_an_id_is_never_let_in() -> None:
-    assert 5 not in listed(1.0)
-
-
-def test_scores_fall_strictly_along_the_list_also_where_they_were_equal() -> None:
-    found = with_cold(np.array([[-1, -1, *[-np.inf] * 4]], dtype=np.float32), GROUPS, COLD, 1.0)[0]
-    order = found[[0, 2, 4, 1, 3]]
-    assert (np.diff(order) < 0).all()
 
 
 def test_a_share_for_cold_items_brings_them_and_the_checks_still_pass(made: Made) -> None:
@@ -285,6 +271,32 @@ def test_a_share_for_cold_items_brings_them_and_the_checks_still_pass(made: Made
     )
     assert (shares["share"] <= 0.2 + 1e-9).all()
     assert failed(found) == {}
+
+
+def test_figures_at_each_share_are_those_of_the_lists_with_it() -> None:
+    queries = pl.DataFrame(
+        {
+            "part": ["test", "test", "valid"],
+            "user": [0, 1, 0],
+            "targets": [[2], [5], [3]],
+            "history": [[], [0], []],
+        },
+        schema_overrides={"user": pl.UInt32},
+    )
+    rows = [("test", 0, 1, 0, -1.0), ("test", 0, 2, 1, -2.0), ("test", 0, 3, 2, None), ("test", 1, 1, 1, -1.0)]
+    listed = pl.DataFrame(
+        rows,
+        schema=["part", "user", "rank", "item", "score"],
+        orient="row",
+        schema_overrides={"user": pl.UInt32},
+    )
+    found = at_shares(listed, queries, GROUPS, COLD, (0.0, 0.4, 1.0))
+    values = {row[:3]: row[3] for row in found.rows()}
+    assert values["test", 0.0, "hr_20"] == 0
+    assert values["test", 0.4, "hr_5"] == 0.5  # behind both known ones, in the third place; item 5 has no id
+    assert values["test", 0.4, "ndcg_10"] == pytest.approx(0.25)
+    assert values["test", 1.0, "ndcg_10"] == pytest.approx(0.5 / np.log2(3))
+    assert values["valid", 1.0, "hr_20"] == 0  # whose list is empty
 
 
 def test_three_tokens_count_an_item_of_the_targets_codes() -> None:
