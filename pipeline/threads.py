@@ -5,9 +5,11 @@ memory in one batch multiplies in the other), and a batch's sums have one order 
 results do not depend on the number of threads.
 """
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import cache
 from typing import Protocol, TypeVar
 
 import torch
@@ -38,11 +40,14 @@ def workers(most: int) -> Iterator[Mapper]:
     """A `map` that does as many jobs at once as torch may take threads, at most so many, each on one thread."""
     count = min(torch.get_num_threads(), most)
     with one_thread():
-        if count == 1:
-            yield map
-            return
-        with ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            yield pool.map
+        yield map if count == 1 else standing(count, os.getpid()).map
+
+
+@cache
+def standing(count: int, process: int) -> ThreadPoolExecutor:
+    """Threads of this process that stay. Each new thread would have a heap of its own, cold, and what is freed
+    in it serves no other: with new ones at every step tuning held several times what it used."""
+    return ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,))
 
 
 def side_by_side(work: Callable[[Job], Result], jobs: Iterable[Job], device: torch.device) -> Iterator[Result]:

@@ -135,7 +135,7 @@ class Decoder:
             if i + 1 == len(self.layers):
                 x, mixed = x[asked], mixed[places]
             elif kept is not None:
-                mixed = mixed[kept]
+                mixed = mixed.index_select(0, kept)
             x = x + mixed @ layer.out
             return x + Gated.apply(self.unit(x) @ layer.gate_up) @ layer.down
 

@@ -35,6 +35,11 @@ def test_as_many_jobs_run_at_once_as_torch_may_take_threads() -> None:
     torch.set_num_threads(before)
 
 
+def test_the_same_threads_serve_again(threads: int) -> None:
+    served = {one for _ in range(5) for one in side_by_side(lambda job: threading.get_ident(), range(9), CPU)}
+    assert len(served) <= threads
+
+
 def test_a_job_that_fails_is_heard_of(threads: int) -> None:
     with pytest.raises(ZeroDivisionError):
         list(side_by_side(lambda job: 1 // job, [2, 1, 0], CPU))
