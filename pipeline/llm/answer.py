@@ -83,7 +83,7 @@ def pairs_table(rows: pl.DataFrame, logits: "Logits", loss: Loss, out: Draft) ->
         item="item",
         label="label",
         score=pl.Series(chosen.tolist(), dtype=pl.Float64),
-        probability=pl.Series(chosen.sigmoid().tolist(), dtype=pl.Float64),
+        probability=pl.Series(chosen.double().sigmoid().tolist(), dtype=pl.Float64),
     )
 
 

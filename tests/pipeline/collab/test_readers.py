@@ -35,7 +35,7 @@ def test_cold_ids_are_counted_and_the_curve_has_every_epoch(made) -> None:
 
 
 def test_parameters_are_counted_of_learnt_items_only(made) -> None:
-    body = 2 * (4 * 8 * 8 + 2 * 8 * 32 + 32 + 8 + 4 * 8) + 2 * 8
+    body = 2 * (4 * 8 * 8 + 2 * 8 * 32 + 32 + 8 + 4 * 8) + 2 * 2 * 8
     assert made.metrics["parameters"] == CIRCLE * 8 + 4 * 8 + body
 
 
