@@ -23,7 +23,8 @@ QUERIES = (
 
 
 def read(catalogue: str, done, tally) -> None:
-    """Open, query and close, again and again."""
+    """Open, query and close, again and again until the run is over; then tell the answers and errors."""
+    answers, errors = 0, []
     while not done.is_set():
         if not Path(catalogue).exists():
             time.sleep(0.05)
@@ -32,9 +33,10 @@ def read(catalogue: str, done, tally) -> None:
             try:
                 with duckdb.connect(catalogue, read_only=True) as connection:
                     connection.sql(query).fetchall()
-                tally.put(None)
+                answers += 1
             except duckdb.Error as error:
-                tally.put(f"{query}: {error}")
+                errors.append(f"{query}: {error}")
+    tally.put((answers, errors))
 
 
 def main() -> None:
@@ -48,21 +50,15 @@ def main() -> None:
         readers = [multiprocessing.Process(target=read, args=(catalogue, done, tally)) for _ in range(2)]
         for reader in readers:
             reader.start()
-        process = subprocess.Popen(command(chosen.study), cwd=ROOT, env=environment(folder))
-        answers, errors = 0, []
-        while process.poll() is None or not tally.empty():
-            while not tally.empty():
-                error = tally.get()
-                answers += error is None
-                errors += [error] if error else []
-            if process.poll() is not None:
-                done.set()
-            time.sleep(0.01)
+        code = subprocess.run(command(chosen.study), cwd=ROOT, env=environment(folder)).returncode
+        done.set()
+        found = [tally.get() for _ in readers]
         for reader in readers:
             reader.join()
-    print(f"run ended with {process.returncode}; {answers} answers, {len(errors)} errors")
+    errors = [error for _, own in found for error in own]
+    print(f"run ended with {code}; {sum(answers for answers, _ in found)} answers, {len(errors)} errors")
     print("\n".join(errors[:5]))
-    sys.exit(bool(errors or process.returncode))
+    sys.exit(bool(errors or code))
 
 
 if __name__ == "__main__":
