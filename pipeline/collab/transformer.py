@@ -70,11 +70,17 @@ class Layer(nn.Module):
 
     def attention(self, x: Tensor) -> Tensor:
         """What each position takes from itself and those before it (b, l, d)."""
-        b, n, d = x.shape
-        heads = linear(x, self.attend).view(b, n, 3, self.heads, d // self.heads)
-        query, key, value = heads.permute(2, 0, 3, 1, 4)
-        seen = scaled_dot_product_attention(query, key, value, is_causal=True)
-        return linear(seen.transpose(1, 2).reshape(b, n, d), self.join)
+        return linear(taken(linear(x, self.attend), self.heads), self.join)
+
+
+def taken(joint: Tensor, heads: int, real: Tensor | None = None) -> Tensor:
+    """What each place takes (b, l, d) by queries, keys and values (b, l, 3 d): from itself and those before it,
+    or from all that are real (b, l)."""
+    b, n, d = joint.shape[0], joint.shape[1], joint.shape[2] // 3
+    query, key, value = joint.view(b, n, 3, heads, d // heads).permute(2, 0, 3, 1, 4)
+    mask = None if real is None else real[:, None, None, :]
+    seen = scaled_dot_product_attention(query, key, value, mask, is_causal=mask is None)
+    return seen.transpose(1, 2).reshape(b, n, d)
 
 
 class Transformer(Reader):

@@ -5,19 +5,19 @@ Pei et al., RecSys 2019, https://arxiv.org/abs/1904.06813
     Listed -> fields of user and item | pooled history | adapted vectors -> + place -> attention -> a score each
 
 The fields are those of click-through models (`pipeline.ctr.network`), and knowledge joins by the same door: an
-adaptor's vectors are two more of them. Departures: one layer of attention before layers over each item, as in
-KAR's code, and places are learnt, as in the paper (there: sinusoids).
+adaptor's vectors are two more of them. One layer of attention stands before layers over each item, as in KAR's
+code. Departure from that code: places are learnt, as in PRM's paper, where it has sinusoids.
 """
 
 from typing import NamedTuple, Protocol
 
 import torch
 from torch import Generator, Tensor, nn
-from torch.nn.functional import cross_entropy, linear, scaled_dot_product_attention
+from torch.nn.functional import linear
 
 from pipeline.collab.factors import table
 from pipeline.collab.pasts import PAD
-from pipeline.collab.transformer import Norm
+from pipeline.collab.transformer import Norm, taken
 from pipeline.ctr.adaptor import Adaptor, Fieldwise
 from pipeline.ctr.fields import Fields
 from pipeline.ctr.layers import Affine, Layers
@@ -74,12 +74,8 @@ class Among(nn.Module):
 
     def forward(self, x: Tensor, real: Tensor, draws: Generator | None) -> Tensor:
         """States (n, length, width) to states; real (n, length): which places hold an item."""
-        n, length, width = x.shape
-        heads = linear(self.before(x), self.attend).view(n, length, 3, self.heads, width // self.heads)
-        query, key, value = heads.permute(2, 0, 3, 1, 4)
-        seen = scaled_dot_product_attention(query, key, value, attn_mask=real[:, None, None, :])
-        joined = linear(seen.transpose(1, 2).reshape(n, length, width), self.join)
-        return x + dropped(joined, self.dropout, draws)
+        found = taken(linear(self.before(x), self.attend), self.heads, real)
+        return x + dropped(linear(found, self.join), self.dropout, draws)
 
 
 class PRM(nn.Module):
@@ -111,8 +107,3 @@ class PRM(nn.Module):
         states = self.among(self.into(told).view(n, length, -1) + self.place[:length], real, draws)
         scores = self.out(self.deep(states, draws)).squeeze(2)
         return scores.masked_fill(~real, float("-inf"))
-
-
-def list_loss(scores: Tensor, target: Tensor) -> Tensor:
-    """Mean over lists of minus the logarithm of the target's share of a softmax over its list."""
-    return cross_entropy(scores, target)

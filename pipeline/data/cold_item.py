@@ -17,10 +17,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import polars as pl
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from pipeline.data.next_item import (
     NextItemSettings,
+    ShareSettings,
     Split,
     catalogue,
     core,
@@ -36,21 +37,11 @@ from pipeline.schema import PARTS, Catalogue, Events, Queries
 from pipeline.stage import Artefact, Check, Draft, Settings, Verdict, stage
 
 
-class ColdItemSettings(Settings):
-    valid_share: float = Field(0.05, gt=0, lt=1, description="share of the items held out to choose by")
-    test_share: float = Field(0.05, gt=0, lt=1, description="share of the items held out to be found")
-    seed: int = Field(1, ge=0, description="of the draw of items")
-    like_at_least: float | None = Field(
-        None, description="only rows with such a rating or a higher one count; all rows if absent"
-    )
-    user_core: int = Field(1, ge=1, description="users with fewer events are left out, until none is left")
-    item_core: int = Field(1, ge=1, description="items with fewer events are left out, until none is left")
+class ColdItemSettings(ShareSettings):
+    """Shares are of the items."""
 
-    @model_validator(mode="after")
-    def something_to_learn_from(self) -> "ColdItemSettings":
-        if self.valid_share + self.test_share >= 1:
-            raise ValueError("valid_share and test_share leave no item to learn from")
-        return self
+    valid_share: float = Field(0.05, gt=0, lt=1, description="share held out to choose by")
+    test_share: float = Field(0.05, gt=0, lt=1, description="share held out to be found")
 
     @property
     def apart(self) -> NextItemSettings:

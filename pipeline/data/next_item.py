@@ -18,7 +18,7 @@ last in that order; a history ends before the first target in it.
 """
 
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Self
 
 import polars as pl
 from pydantic import Field, model_validator
@@ -32,19 +32,12 @@ from pipeline.store import Artefact
 Kind = Literal["leave_last", "time", "random", "cold_item", "cold_user", "published"]
 
 
-class NextItemSettings(Settings):
-    kind: Kind = Field(
-        "leave_last",
-        description="leave_last: each user's last event is the test part, the one before it the valid part; "
-        "time: everything before one moment is learnt from; random: rows are drawn, whatever their time, and "
-        "each user keeps one to learn from; cold_item, cold_user: items or users are split apart; "
-        "published: the source's own parts",
-    )
-    valid_share: float = Field(
-        0.1, gt=0, lt=1, description="share of rows (time, random), items or users; leave_last takes none"
-    )
-    test_share: float = Field(0.1, gt=0, lt=1, description="the same for the test part")
-    seed: int = Field(1, ge=0, description="of the draws of random, cold_item and cold_user")
+class ShareSettings(Settings):
+    """Filters, and shares drawn by seed: of rows, items or users."""
+
+    valid_share: float = Field(0.1, gt=0, lt=1, description="share held out to choose by")
+    test_share: float = Field(0.1, gt=0, lt=1, description="share held out to be found")
+    seed: int = Field(1, ge=0, description="of the draws")
     like_at_least: float | None = Field(
         None, description="only rows with such a rating or a higher one count; all rows if absent"
     )
@@ -52,10 +45,22 @@ class NextItemSettings(Settings):
     item_core: int = Field(1, ge=1, description="items with fewer events are left out, until none is left")
 
     @model_validator(mode="after")
-    def something_to_learn_from(self) -> "NextItemSettings":
+    def something_to_learn_from(self) -> Self:
         if self.valid_share + self.test_share >= 1:
             raise ValueError("valid_share and test_share leave nothing to learn from")
         return self
+
+
+class NextItemSettings(ShareSettings):
+    """Shares are of rows (time, random), items or users; leave_last takes none."""
+
+    kind: Kind = Field(
+        "leave_last",
+        description="leave_last: each user's last event is the test part, the one before it the valid part; "
+        "time: everything before one moment is learnt from; random: rows are drawn, whatever their time, and "
+        "each user keeps one to learn from; cold_item, cold_user: items or users are split apart; "
+        "published: the source's own parts",
+    )
 
 
 # --- filters -----------------------------------------------------------------------------------------------

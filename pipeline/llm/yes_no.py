@@ -153,8 +153,8 @@ def batches(lengths: Sequence[int], budget: int) -> list[list[int]]:
 
 
 def even_batches(lengths: Sequence[int], budget: int) -> list[list[int]]:
-    """Cut the sequence into batches of like lengths and about as many tokens, the longest first; padding is not
-    counted. More than one are an even number, so that two threads end together.
+    """Cut the sequence into batches of like lengths and about as many tokens, the longest first, whose padded
+    size fits the budget. More than one are an even number, so that two threads end together.
 
     A sequence longer than the budget is a batch of its own.
     """
@@ -164,7 +164,7 @@ def even_batches(lengths: Sequence[int], budget: int) -> list[list[int]]:
     while True:
         owner = np.minimum(middles * count // total, count - 1)
         cut = [[order[i] for i in np.flatnonzero(owner == batch)] for batch in range(count)]
-        if all(len(one) < 2 or sum(lengths[i] for i in one) <= budget for one in cut):
+        if all(len(one) < 2 or len(one) * lengths[one[0]] <= budget for one in cut):
             return [one for one in cut if one]
         count += 1 + (count > 1)
 

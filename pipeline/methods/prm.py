@@ -260,9 +260,10 @@ def ndcg_10(scores: np.ndarray, target: np.ndarray) -> float:
 def learn(held: Material, lists: Lists, settings: PrmSettings, form: str, out: Draft) -> tuple["PRM", "Fit"]:
     """Fit on the train lists, keep what orders the validation lists best; go on from a checkpoint."""
     import torch
+    from torch.nn.functional import cross_entropy
 
     from pipeline.collab import pairs
-    from pipeline.ctr.prm import PRM, list_loss
+    from pipeline.ctr.prm import PRM
 
     draws = pairs.generator(out.seed, settings.epochs)  # beyond the last epoch's
     adaptor = adaptor_of(held.dense, settings.dim, settings, form, draws) if held.dense else None
@@ -271,7 +272,7 @@ def learn(held: Material, lists: Lists, settings: PrmSettings, form: str, out: D
 
     def loss(batch: "Batch", epoch: int, draws: torch.Generator) -> torch.Tensor:
         some = picked(train, batch.user)
-        return list_loss(model(some, draws=draws), some.target)
+        return cross_entropy(model(some, draws=draws), some.target)
 
     count = len(train.user)
     how = replace(how_to_fit(settings, settings.penalty, count, out.seed), judged_by="valid_ndcg_10")

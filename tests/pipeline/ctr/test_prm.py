@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 import torch
+from torch.nn.functional import cross_entropy
 
 from pipeline.collab.pairs import generator
 from pipeline.collab.pasts import PAD
 from pipeline.ctr.adaptor import ITEM, USER, Adaptor
-from pipeline.ctr.prm import PRM, Listed, list_loss
+from pipeline.ctr.prm import PRM, Listed
 from tests.pipeline.ctr.test_adaptor import Shape as Experts
 from tests.toy_ctr_models import held
 
@@ -39,7 +40,7 @@ def test_output_and_gradient_move_when_a_vector_of_either_kind_moves(kind: int) 
     for vectors in model.adaptor.vectors:
         vectors.requires_grad_()
     scores = model(LISTS)
-    list_loss(scores, LISTS.target).backward()
+    cross_entropy(scores, LISTS.target).backward()
     gradient = model.adaptor.vectors[kind].grad
     assert gradient is not None
     read = LISTS.dense[:, :, kind][LISTS.items != PAD].unique()
@@ -95,9 +96,3 @@ def test_places_first_scores_and_the_user_are_read() -> None:
         assert not torch.allclose(model(changed)[0], scores[0])
     turned = LISTS._replace(items=LISTS.items.flip(1), initial=LISTS.initial.flip(1))
     assert not torch.allclose(model(turned)[0].flip(0), scores[0])
-
-
-def test_the_loss_is_that_of_a_softmax_over_the_list_by_hand() -> None:
-    scores = torch.tensor([[0.0, 0.0, float("-inf")], [2.0, 0.0, 0.0]])
-    expected = (torch.log(torch.tensor(2.0)) - torch.log_softmax(torch.tensor([2.0, 0, 0]), 0)[0]) / 2
-    assert torch.isclose(list_loss(scores, torch.tensor([1, 0])), expected)

@@ -105,7 +105,7 @@ def test_an_empty_part_says_what_to_change() -> None:
     rows = interactions([(0, 1, 1), (0, 2, 2)])
     with pytest.raises(SplitError, match=r"no event falls into .*train.*2 events have 2 items; change"):
         split(rows)
-    with pytest.raises(ValidationError, match="leave no item to learn from"):
+    with pytest.raises(ValidationError, match="leave nothing to learn from"):
         ColdItemSettings.model_validate({"valid_share": 0.5, "test_share": 0.5})
 
 

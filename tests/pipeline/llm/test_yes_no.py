@@ -136,12 +136,13 @@ def test_even_batches_hold_every_place_once_the_longest_first(lengths: list[int]
     order = [i for batch in cut for i in batch]
     assert order == sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
     for batch in cut:
-        assert len(batch) == 1 or sum(lengths[i] for i in batch) <= budget
+        assert len(batch) == 1 or len(batch) * max(lengths[i] for i in batch) <= budget
 
 
 def test_even_batches_are_two_by_two_and_alike() -> None:
-    assert even_batches([9, 1, 2, 8, 3, 7], 30) == [[0, 3, 5, 4, 2, 1]]
-    assert even_batches([9, 1, 2, 8, 3, 7], 20) == [[0, 3], [5, 4, 2, 1]]
+    assert even_batches([9, 1, 2, 8, 3, 7], 54) == [[0, 3, 5, 4, 2, 1]]
+    assert even_batches([9, 1, 2, 8, 3, 7], 53) == [[0, 3], [5, 4, 2, 1]]
+    assert even_batches([50, 1, 1, 1], 60) == [[0], [1, 2, 3]]  # small, but wide once padded
     assert even_batches([4] * 12, 20) == [[0, 1, 2], [3, 4, 5], [6, 7, 8], [9, 10, 11]]
 
 
