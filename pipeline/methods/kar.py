@@ -21,8 +21,8 @@ Variants, by backbone: `din`, `deepfm`, `dcnv2`, `fibinet`, `autoint`, with both
 `without_knowledge`, `longer_history` (without knowledge, a longer history of ids). A control is one of its
 backbone alone: `variants: [din*, dcnv2*]` in a study asks for two backbones, each beside its own controls.
 
-Departures from the paper: rows are of the study's split, by time unless it asks for users apart (`kind:
-users`), and validation chooses, not test; all train rows are learnt from, not only those after the text; the
+Departures from the paper: rows are of the study's split, by time unless it asks for users apart, and
+validation chooses, not test; all train rows are learnt from, not only those after the text; the
 encoder is the study's small one, its vectors brought to principal components of one scale; a field has 16
 numbers, not 32, and an expert 64 between its layers, not 128; a history is pooled as liked and disliked, not
 with a vector of the rating; the rate of learning is constant, which in the paper's code it is but for its name.
