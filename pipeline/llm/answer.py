@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
+from pipeline.collab.labelled import sigmoid
 from pipeline.llm.adapt import resolve_answers
 from pipeline.llm.ask import model_folder
 from pipeline.llm.examples import SCORED
@@ -72,6 +73,7 @@ def pairs_table(rows: pl.DataFrame, logits: "Logits", loss: Loss, out: Draft) ->
     from pipeline.llm.yes_no import decide
 
     chosen: Tensor = decide(logits, loss).double()
+    score = np.array(chosen.tolist(), np.float64)
     return rows.select(
         track=pl.lit("ctr"),
         method=pl.lit(out.stage.method),
@@ -82,8 +84,9 @@ def pairs_table(rows: pl.DataFrame, logits: "Logits", loss: Loss, out: Draft) ->
         user="user",
         item="item",
         label="label",
-        score=pl.Series(chosen.tolist(), dtype=pl.Float64),
-        probability=pl.Series(chosen.double().sigmoid().tolist(), dtype=pl.Float64),
+        score=pl.Series(score, dtype=pl.Float64),
+        # torch's own sigmoid gives equal scores unequal last bits, by where they lie in the batch
+        probability=pl.Series(sigmoid(score), dtype=pl.Float64),
     )
 
 

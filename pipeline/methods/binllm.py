@@ -112,4 +112,4 @@ adapter = RANKER.adapter(
     4,
     "The text-only LoRA weights, tuned further on prompts with codes; fresh ones where the variant says so.",
 )
-predictions = RANKER.predictions(3)
+predictions = RANKER.predictions(4)

@@ -128,4 +128,4 @@ prompts = RANKER.prompts(
 adapter = RANKER.adapter(
     2, "A projector of vectors into words, tuned behind the text-only LoRA weights; what else the variant says."
 )
-predictions = RANKER.predictions(2)
+predictions = RANKER.predictions(3)

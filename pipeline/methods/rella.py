@@ -173,4 +173,4 @@ prompts = RANKER.prompts(
 adapter = RANKER.adapter(
     2, "Low-rank weights tuned on every training row asked twice, with the latest items and the retrieved."
 )
-predictions = RANKER.predictions(2)
+predictions = RANKER.predictions(3)

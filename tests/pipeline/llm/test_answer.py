@@ -22,6 +22,19 @@ def test_pairs_are_scored_by_the_logit_that_was_trained() -> None:
     assert (lead["track"], lead["method"], lead["variant"], lead["seed"]) == ("ctr", "m", "v", 3)
 
 
+@pytest.mark.parametrize("rows", range(1, 40))
+def test_equal_scores_are_equal_probabilities(rows: int) -> None:
+    """Wherever they lie in the batch: torch's sigmoid takes the last few of a batch by another road."""
+    out = SimpleNamespace(stage=SimpleNamespace(method="m"), variant="v", seed=0)
+    ones = pl.DataFrame(dict.fromkeys(("row", "user", "item", "label"), range(rows))).with_columns(
+        part=pl.lit("test")
+    )
+    for yes in torch.linspace(-8, 8, 101):
+        logits = Logits(yes.expand(rows), torch.zeros(rows))
+        pairs = answer.pairs_table(ones, logits, "difference", out)  # type: ignore[arg-type]
+        assert pairs["probability"].n_unique() == 1
+
+
 PAIRS = pl.DataFrame(
     {
         "row": [1, 2],
