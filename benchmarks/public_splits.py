@@ -246,6 +246,8 @@ def main() -> None:
     asked.add_argument("--work", type=Path, help="where checkpoints are kept")
     asked.add_argument("--only-valid", action="store_true")
     given = asked.parse_args()
+    if given.work:
+        given.work.mkdir(parents=True, exist_ok=True)
     for folder in given.folders:
         data = load(folder)
         events, queries = data.split.events, data.split.queries

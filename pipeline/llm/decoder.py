@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj")
-Angles = tuple[Tensor, Tensor]  # cosines and signed sines (length, 1, dim)
+Angles = tuple[Tensor, Tensor]  # cosines and signed sines (length, dim)
 Past = Sequence[tuple[Tensor, Tensor]]  # keys and values (1, kv heads, shared, dim) of each layer
 
 
@@ -174,18 +174,16 @@ class Decoder:
         h = self.unit(x)
         product = h @ layer.qkv
         if any(layer.low_rank):
-            product = product + self.adapted(h, layer, random)
+            product = torch.addmm(product, *self.adapted(h, layer, random))
         product = in_rectangle(product, shape).view(shape.prompts, shape.length, -1, self.dim)
-        turned = Turned.apply(product[:, :, : self.heads + self.kv_heads], *angles)
-        q, k = turned.split((self.heads, self.kv_heads), dim=2)
-        return q.transpose(1, 2), k.transpose(1, 2), product[:, :, self.heads + self.kv_heads :].transpose(1, 2)
+        return Heads.apply(product, *angles, self.kv_heads)
 
-    def adapted(self, h: Tensor, layer: Layer, random: torch.Generator | None) -> Tensor:
-        """What the low-rank weights add to the joint product of q, k and v."""
+    def adapted(self, h: Tensor, layer: Layer, random: torch.Generator | None) -> tuple[Tensor, Tensor]:
+        """What the low-rank weights add to the joint product of q, k and v, as a product of two."""
         held = [one for one in layer.low_rank if one]
         h = dropped(h, held[0].drop, random)
         down = torch.cat([one.down * layer.norm for one in held]).to(self.dtype)
-        return (h @ down.T) @ self.placed(layer).T
+        return h @ down.T, self.placed(layer).T
 
     def placed(self, layer: Layer) -> Tensor:
         """The upper low-rank weights, each at its rows of the joint product and columns of the joint rank."""
@@ -204,7 +202,7 @@ class Decoder:
         cos, sin = self.rotary(self.norm, at)
         half = self.dim // 2
         signed = torch.cat([-sin[..., :half], sin[..., half:]], -1)
-        cos, sin = (t.view(shape.length, 1, self.dim).to(self.dtype) for t in (cos, signed))
+        cos, sin = (t.view(shape.length, self.dim).to(self.dtype) for t in (cos, signed))
         return cos, sin
 
     def mask(self, shape: Shape) -> Tensor | None:
@@ -326,7 +324,7 @@ class Unit(torch.autograd.Function):
         x, shrink = ctx.saved_tensors
         gradient = gradients[0].float()
         along = torch.linalg.vecdot(gradient, x).unsqueeze(-1) * shrink.pow(3) / -x.shape[-1]
-        return torch.addcmul(gradient * shrink, x, along), None, None
+        return torch.mul(gradient, shrink).addcmul_(x, along), None, None
 
 
 class Gated(torch.autograd.Function):
@@ -352,19 +350,41 @@ class Gated(torch.autograd.Function):
         return found
 
 
-class Turned(torch.autograd.Function):
-    """Rotary positions of heads (n, length, heads, dim); backwards the same turn the other way."""
+class Heads(torch.autograd.Function):
+    """Queries (n, heads, length, dim), keys and values (n, kv heads, length, dim) of their joint product
+    (n, length, heads + 2 kv heads, dim), queries and keys turned by their rotary positions; backwards the same
+    turn the other way."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    def forward(ctx: Any, product: Tensor, cos: Tensor, sin: Tensor, kv_heads: int) -> tuple[Tensor, ...]:
         ctx.save_for_backward(cos, sin)
-        return turn(x, cos, sin)
+        q, k, v = parts(product, kv_heads)
+        whole = torch.contiguous_format
+        turned = (turn(x, cos, sin, torch.empty_like(x, memory_format=whole)) for x in (q, k))
+        return *turned, v.contiguous()
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
         cos, sin = ctx.saved_tensors
-        return turn(gradients[0], cos, -sin), None, None
+        q, k, v = gradients
+        n, heads, length, dim = q.shape
+        found = q.new_empty(n, length, heads + 2 * k.shape[1], dim)
+        of_q, of_k, of_v = parts(found, k.shape[1])
+        turn(q, cos, -sin, of_q)
+        turn(k, cos, -sin, of_k)
+        of_v.copy_(v)
+        return found, None, None, None
 
 
-def turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, -1), sin)
+def parts(product: Tensor, kv_heads: int) -> tuple[Tensor, ...]:
+    """Views (n, heads, length, dim) of a joint product (n, length, heads + 2 kv heads, dim)."""
+    return product.transpose(1, 2).split((product.shape[2] - 2 * kv_heads, kv_heads, kv_heads), 1)
+
+
+def turn(x: Tensor, cos: Tensor, sin: Tensor, out: Tensor) -> Tensor:
+    """x (n, heads, length, dim) turned into `out`: x cos plus the other half of x times sin."""
+    half = x.shape[-1] // 2
+    torch.mul(x, cos, out=out)
+    out[..., :half].addcmul_(x[..., half:], sin[..., :half])
+    out[..., half:].addcmul_(x[..., :half], sin[..., half:])
+    return out

@@ -101,7 +101,7 @@ def fits_its_set(draft: Draft, inputs: Mapping[str, Input], settings: Instructio
     "instructions",
     settings=InstructionTuning,
     section="models",
-    version=1,
+    version=2,
     inputs={"language_model": "language_model"},
     tables={"curve": Curve},
     checks=(Check(fits_its_set, blocking=False),),

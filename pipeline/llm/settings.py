@@ -83,7 +83,7 @@ class Tuning(Reading):
     steps: int | None = Field(None, ge=0, description="optimiser steps, instead of epochs")
     examples_per_step: int = Field(16, ge=1, description="examples of one optimiser step")
     batch_tokens: int = Field(
-        512, ge=1, description="tokens of one pass, padding included; changes results by rounding only"
+        2048, ge=1, description="tokens of one pass, padding included; changes results by rounding only"
     )
     learning_rate: float = Field(1e-3, gt=0, description="AdamW's rate after the warm-up")
     warm_up: int = Field(10, ge=0, description="steps of linear warm-up, counted over the whole run")

@@ -109,7 +109,7 @@ prompts = RANKER.prompts(
     4, "What the language model is asked about each example: titles and the codes of user and item."
 )
 adapter = RANKER.adapter(
-    4,
+    5,
     "The text-only LoRA weights, tuned further on prompts with codes; fresh ones where the variant says so.",
 )
 predictions = RANKER.predictions(4)

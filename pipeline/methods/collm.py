@@ -126,6 +126,6 @@ prompts = RANKER.prompts(
     2, "What the language model is asked about each example: titles, and vectors of user and target."
 )
 adapter = RANKER.adapter(
-    2, "A projector of vectors into words, tuned behind the text-only LoRA weights; what else the variant says."
+    3, "A projector of vectors into words, tuned behind the text-only LoRA weights; what else the variant says."
 )
 predictions = RANKER.predictions(3)

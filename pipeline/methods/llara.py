@@ -315,7 +315,7 @@ def better_than_chance(draft: Draft, inputs: Mapping[str, Any], settings: Any) -
 @stage(
     "llara/adapter",
     settings=LlaraTuning,
-    version=2,
+    version=3,
     inputs={"prompts": "llara/prompts", "language_model": "language_model"},
     tables={"curve": Curve},
     checks=(

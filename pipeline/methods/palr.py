@@ -266,7 +266,7 @@ def learns(draft: Draft, inputs: Mapping[str, Any], settings: PalrTuning) -> Ver
     "palr/adapter",
     settings=PalrTuning,
     section="methods",
-    version=2,
+    version=3,
     inputs={"prompts": "palr/prompts", "language_model": "language_model"},
     tables={"curve": Curve},
     checks=(Check(weights_are_finite), Check(learns, blocking=False)),

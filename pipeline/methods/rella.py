@@ -171,6 +171,6 @@ prompts = RANKER.prompts(
     1, "What the language model is asked: rated items of the user's past that are most like the target."
 )
 adapter = RANKER.adapter(
-    2, "Low-rank weights tuned on every training row asked twice, with the latest items and the retrieved."
+    3, "Low-rank weights tuned on every training row asked twice, with the latest items and the retrieved."
 )
 predictions = RANKER.predictions(3)

@@ -90,8 +90,8 @@ RANKER = YesNoRanker(
 prompts = RANKER.prompts(
     4, "What the language model is asked about each example: titles of the user's past, and the target's."
 )
-adapter = RANKER.adapter(4, "Low-rank weights tuned to answer yes or no; untouched ones for `zero_shot`.")
+adapter = RANKER.adapter(5, "Low-rank weights tuned to answer yes or no; untouched ones for `zero_shot`.")
 predictions = RANKER.predictions(4)
 few_shot = RANKER.few_shot(
-    2, "AUC over numbers of training examples, as in the paper's table; none by default."
+    3, "AUC over numbers of training examples, as in the paper's table; none by default."
 )

@@ -93,7 +93,8 @@ def test_what_a_pass_keeps_by_hand() -> None:
 
 
 def test_the_loss_of_whole_texts_needs_logits() -> None:
-    sizes = [memory(Tuning(loss=loss), SHAPE, LONG, HERE)["logits"] for loss in ("difference", "lm_all")]
+    kinds = [Tuning(loss=loss, batch_tokens=512) for loss in ("difference", "lm_all")]
+    sizes = [memory(kind, SHAPE, LONG, HERE)["logits"] for kind in kinds]
     assert sizes == [0, 2 * 512 * 3 * 4 * 49152]
     assert memory(InstructionTuning(location="a.jsonl"), SHAPE, LONG, HERE)["logits"] > 0
 
@@ -222,7 +223,7 @@ def test_the_refusal_names_what_takes_less() -> None:
     assert list(found) == ["batch_tokens: 512", "checkpointing: true"]
     assert all(less < total(Tuning(batch_tokens=1024)) for less in found.values())
     assert "dtype: bfloat16" in cures(Tuning(), SHAPE, LONG, Machine(free=1, native=False))
-    assert "quantisation: 4bit" in cures(Tuning(), SHAPE, LONG, GPU)
+    assert "quantisation: 4bit" in cures(Tuning(batch_tokens=512), SHAPE, LONG, GPU)
     forecast = Forecast(3 * GIB, {"weights": 2 * GIB, "passes": GIB, "crumbs": 9}, cures={"rank: 1": GIB})
     assert forecast.too_much(Machine(free=3 * GIB)) == ""
     assert forecast.too_much(Machine(free=2 * GIB)) == (
