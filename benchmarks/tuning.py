@@ -1,14 +1,14 @@
 """LoRA tuning against a plain transformers.Trainer, on the same examples, steps, model and cores.
 
     python -m benchmarks.tuning [--steps 12] [--quality-steps 0] [--quality-rows 1500] [--repeats 2]
-        [--threads 2] [--history 12] [--store store]
+        [--threads 2] [--history 12] [--dtype auto] [--store store]
 
 Plain: float32, the batch padded to its longest, all logits, loss on the answer's tokens. Ours: the tuner as
 the methods use it, its validation looks left out of the clock. Both take the same number of steps of 16
 examples, the same rate, warm-up, LoRA and clipping. `--quality-steps N` tunes both for N steps with the same
 loss (cross-entropy of the answer), no dropout, no warm-up and the same examples in the same order, so that what
-is left of a difference is arithmetic, and prints the AUC of both on the same test rows, scored in float32 and
-in bfloat16.
+is left of a difference is arithmetic (with `--dtype float32` next to nothing), and prints the AUC of both on the
+same test rows, scored in float32 and in bfloat16.
 """
 
 import argparse
@@ -182,11 +182,12 @@ def main() -> None:
     asked.add_argument("--threads", type=int, default=2)
     asked.add_argument("--history", type=int, default=12, help="movies of each prompt's history, at most")
     asked.add_argument("--store", type=Path, default=Path("store"))
+    asked.add_argument("--dtype", default="auto", help="of our products in tuning; Trainer's are float32")
     given = asked.parse_args()
     torch.set_num_threads(given.threads)
     made = make(given.store, "tallrec/prompts", history=given.history, train_rows=None)
     folder = model_folder(made["language_model"])
-    settings = Tuning(steps=given.steps)
+    settings = Tuning(steps=given.steps, dtype=given.dtype)
     task = yes_no_task(made["tallrec/prompts"], folder, settings, 1)
     print(f"{given.threads} threads, load average {os.getloadavg()[0]:.1f}")
     if given.steps:

@@ -74,6 +74,7 @@ def environment() -> Environment:
         "signed": signed,
         "count": count,
         "share": share,
+        "levels": levels,
         "duration": duration,
         "memory": memory,
         "p": p,
@@ -177,6 +178,11 @@ def count(value: float | None) -> str:
 
 def share(value: float | None) -> str:
     return "" if value is None else f"{value * 100:.1f} %"
+
+
+def levels(values: Sequence[float]) -> str:
+    """Shares, one a level, in whole percent."""
+    return " · ".join(str(round(100 * value)) for value in values) + " %"
 
 
 def memory(megabytes: float) -> str:
