@@ -7,8 +7,8 @@ Plain: float32, the batch padded to its longest, all logits, loss on the answer'
 the methods use it, its validation looks left out of the clock. Both take the same number of steps of 16
 examples, the same rate, warm-up, LoRA and clipping. `--quality-steps N` tunes both for N steps with the same
 loss (cross-entropy of the answer), no dropout, no warm-up and the same examples in the same order, so that what
-is left of a difference is arithmetic (with `--dtype float32` next to nothing), and prints the AUC of both on the
-same test rows, scored in float32 and in bfloat16.
+is left of a difference is arithmetic, and prints the AUC of both on the same test rows, scored in float32 and
+in bfloat16. `--dtype float32` tunes ours in the precision of the plain loop.
 """
 
 import argparse
