@@ -184,7 +184,7 @@ def judged_by_likelihood(
     def judge(reader: Reader) -> dict[str, float]:
         with torch.inference_mode():
             loss = sum(held.loss(reader, rows, 0, 1, None).item() for rows in cut)
-        mean = loss / max(1, held.units(range(len(held)), 0, 1))
+        mean = loss / held.units(range(len(held)), 0, 1) if len(held) else math.nan
         return {"loss": mean, "likelihood": -mean}
 
     return judge

@@ -158,15 +158,17 @@ class Run:
         return loss
 
     def judge(self) -> None:
-        """Measure the validation rows and keep the weights where their figure is the best so far."""
+        """Measure the validation rows and keep the weights where their figure is the best so far; the latest
+        where nothing can be told, as there are no such rows."""
         found = self.task.measure(self.reader)
         state, value = self.progress, found[self.task.chooses]
         if state.recent:
             state.curve.append((state.step, "train_loss", float(np.mean(state.recent))))
         state.curve += [(state.step, f"valid_{name}", figure) for name, figure in found.items()]
         state.recent = []
+        told = math.isfinite(value) or math.isfinite(found["loss"])
         better = value > state.best or (math.isnan(value) and found["loss"] < state.best_loss)
-        if better or not self.best:
+        if better or not told or not self.best:
             self.best = {name: weight.detach().clone() for name, weight in self.weights.items()}
             state.best_step, state.best_loss, state.since_best = state.step, found["loss"], 0
             state.best = -math.inf if math.isnan(value) else value

@@ -9,7 +9,7 @@ import torch
 
 from pipeline.llm.reader import reader
 from pipeline.llm.soft_tokens import Soft
-from pipeline.llm.tasks import Questions, Written, YesNo
+from pipeline.llm.tasks import Questions, Written, YesNo, judged_by_likelihood
 from pipeline.llm.yes_no import Answers
 from tests.tiny_lm import make_model
 
@@ -72,6 +72,11 @@ def test_no_validation_rows_tell_nothing() -> None:
 
 def written(prompts: Sequence[Sequence[int]] = ((10, 21), (11, 23, 24)), **facts) -> Written:
     return Written(prompts, ((300, 2), (301, 302, 2)), lambda reader: {"loss": 0.0}, "loss", **facts)
+
+
+def test_no_held_out_texts_tell_nothing() -> None:
+    found = judged_by_likelihood([], [], 40)(reader(make_model(), torch.float32))
+    assert all(math.isnan(value) for value in found.values())
 
 
 def test_a_written_answer_costs_the_cross_entropy_of_its_own_tokens() -> None:

@@ -210,6 +210,13 @@ def test_validation_of_one_class_falls_back_to_the_loss(tmp_path: Path) -> None:
     assert tuned.progress.best == -math.inf
 
 
+def test_without_validation_rows_the_latest_weights_are_kept(tmp_path: Path) -> None:
+    settings = QUICK.model_copy(update={"steps": 6, "patience": 1})
+    tuned = run(tmp_path / "a", settings, replace(TASK, valid=Questions([], [])))
+    assert (tuned.progress.best_step, tuned.progress.step) == (6, 6)
+    assert any(weight.any() for name, weight in tuned.weights.items() if "lora_B" in name)  # they start at 0
+
+
 def test_a_loss_that_is_no_number_stops_with_advice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def nan(task, reader, *given):
         pairs = [low for layer in reader.layers for low in layer.low_rank if low]
