@@ -181,8 +181,8 @@ def share(value: float | None) -> str:
 
 
 def levels(values: Sequence[float]) -> str:
-    """Shares, one a level, in whole percent."""
-    return " · ".join(str(round(100 * value)) for value in values) + " %"
+    """Shares, one a level, in whole percent; the sign stands at the head of the column."""
+    return " · ".join(str(round(100 * value)) for value in values)
 
 
 def memory(megabytes: float) -> str:
