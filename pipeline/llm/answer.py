@@ -21,7 +21,6 @@ from pipeline.stage import Artefact, Check, Draft, Input, Verdict
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
 
     from pipeline.llm.reader import Reader
     from pipeline.llm.yes_no import Logits
@@ -72,8 +71,7 @@ def pairs_table(rows: pl.DataFrame, logits: "Logits", loss: Loss, out: Draft) ->
     """Rows as `pairs`, scored by the logits that the loss has trained."""
     from pipeline.llm.yes_no import decide
 
-    chosen: Tensor = decide(logits, loss).double()
-    score = np.array(chosen.tolist(), np.float64)
+    score = decide(logits, loss).double().cpu().numpy()
     return rows.select(
         track=pl.lit("ctr"),
         method=pl.lit(out.stage.method),
@@ -84,9 +82,9 @@ def pairs_table(rows: pl.DataFrame, logits: "Logits", loss: Loss, out: Draft) ->
         user="user",
         item="item",
         label="label",
-        score=pl.Series(score, dtype=pl.Float64),
+        score=pl.Series(score),
         # torch's own sigmoid gives equal scores unequal last bits, by where they lie in the batch
-        probability=pl.Series(sigmoid(score), dtype=pl.Float64),
+        probability=pl.Series(sigmoid(score)),
     )
 
 
