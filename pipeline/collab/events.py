@@ -89,8 +89,9 @@ def ones(row: Ints, column: Ints, shape: tuple[int, int]) -> Sparse:
     """A sparse matrix of ones at (row, column), once where a pair repeats."""
     from scipy.sparse import csr_matrix
 
-    row, column = np.divmod(np.unique(row * shape[1] + column), shape[1])
-    return csr_matrix((np.ones(len(row), np.float32), (row, column)), shape=shape)
+    found = csr_matrix((np.ones(len(row), np.float32), (row, column)), shape=shape)  # sorted, repeats summed
+    found.data[:] = 1
+    return found
 
 
 def from_histories(popularity: Ints, known_items: Bools, weigh: Callable[[Sparse], Floats]) -> "Scores":
