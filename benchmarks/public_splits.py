@@ -16,7 +16,6 @@ Every model runs in a process of its own, on one thread, with the settings of th
 """
 
 import argparse
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -228,13 +227,13 @@ def show_published(data: str) -> None:
 
 
 def changes(given: list[str], model: str) -> dict[str, Any]:
-    """Settings of the model among `model.name=value`; a value is JSON, or a word as it stands."""
+    """Settings of the model among `model.name=value`; a value is YAML, as in a study."""
     found = {}
     for change in given:
         name, value = change.split("=", 1)
         owner, setting = name.split(".", 1)
         if owner == model:
-            found[setting] = value if value[:1].isalpha() else json.loads(value)
+            found[setting] = yaml.safe_load(value)
     return found
 
 

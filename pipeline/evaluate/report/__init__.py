@@ -94,7 +94,7 @@ def listed(source: Input) -> list[Artefact]:
     "report",
     settings=ReportSettings,
     section="evaluate",
-    version=10,
+    version=11,
     inputs={"everything": Every()},
     checks=(Check(self_contained), Check(every_method_is_shown)),
     shared={"title": "title", "study": "name"},

@@ -130,6 +130,7 @@ def shown_of(ranked: Ranked, track: str) -> dict[str, Any]:
         "overlap": Markup(figures.heat(ranked.overlap, f"overlap-{track}")),
         "readers": ranked.readers,
         "parts": ranked.parts,
+        "shares": ranked.shares,
     }
 
 

@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import polars as pl
 
+from pipeline import schema
 from pipeline.evaluate import statistics
 from pipeline.evaluate.report.facts import holding, table
-from pipeline.evaluate.results import Track
+from pipeline.evaluate.results import Name, Track
 from pipeline.evaluate.statistics import UserMean
 from pipeline.schema import PARTS, Catalogue, Events, Exposure, Items, Queries, Rankings, UserRanks, Users
 from pipeline.stage import Artefact
@@ -24,6 +25,7 @@ GROUPS = 6  # of users, about equally large, in a curve
 READERS = 6  # users whose lists are printed
 DRAWS = 400  # of users, behind the bands of a curve
 SEED = 1
+METRICS = ("hr_10", "ndcg_10")  # printed at every share of cold items
 
 
 class Point(NamedTuple):
@@ -47,6 +49,14 @@ class Reader(NamedTuple):
     lists: Mapping[str, Sequence[tuple[str, bool]]]
 
 
+class ColdShares(NamedTuple):
+    """A test figure of methods that let cold items into their lists, mean over seeds, by the share allowed."""
+
+    metric: str
+    columns: Sequence[float]
+    rows: Mapping[Name, Mapping[float, float]]
+
+
 @dataclass(frozen=True)
 class Ranked:
     """What a track of ranked lists shows beside its figures."""
@@ -57,6 +67,7 @@ class Ranked:
     overlap: Mapping[tuple[str, str], float]
     readers: Sequence[Reader]
     parts: Sequence[Mapping[str, Any]]
+    shares: Sequence[ColdShares]
 
 
 def gather(everything: Sequence[Artefact], track: Track) -> Ranked | None:
@@ -76,6 +87,7 @@ def gather(everything: Sequence[Artefact], track: Track) -> Ranked | None:
         overlap=overlap(first),
         readers=readers(first, asked, everything),
         parts=parts(of_track(everything, track, "events", Events), queries, catalogue),
+        shares=cold_shares(table(letting_in(everything, track), "cold_shares", schema.ColdShares)),
     )
 
 
@@ -103,6 +115,28 @@ def parts(events: pl.DataFrame, queries: pl.DataFrame, catalogue: pl.DataFrame) 
     asked = queries.group_by("part").agg(asked=pl.len(), history=pl.col("history").list.len().mean())
     found = counted.join(asked, on="part", how="left").to_dicts()
     return sorted(found, key=lambda facts: PARTS.index(facts["part"]))
+
+
+def letting_in(everything: Sequence[Artefact], track: Track) -> list[Artefact]:
+    """What lets cold items into lists of the track."""
+    return [
+        a
+        for a in holding(everything, "cold_shares")
+        if a.scan("rankings").filter(track=track.name).head(1).collect().height
+    ]
+
+
+def cold_shares(rows: pl.DataFrame) -> list[ColdShares]:
+    """The test part of a table of figures at shares, for each metric that is printed."""
+    found = []
+    for metric in METRICS:
+        own: dict[Name, dict[float, float]] = {}
+        test = rows.filter(part="test", metric=metric).group_by("method", "variant", "share")
+        for method, variant, share, value in test.agg(pl.col("value").mean()).sort(pl.all()).rows():
+            own.setdefault(Name(method, variant), {})[share] = value
+        columns = sorted({share for values in own.values() for share in values})
+        found += [ColdShares(metric, columns, own)] if own else []
+    return found
 
 
 def target_popularity(queries: pl.DataFrame, catalogue: pl.DataFrame) -> pl.DataFrame:

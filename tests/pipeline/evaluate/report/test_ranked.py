@@ -7,6 +7,8 @@ import pytest
 
 from pipeline.evaluate.report import ranked
 from pipeline.evaluate.report.contained import loads
+from pipeline.evaluate.report.facts import gather
+from pipeline.evaluate.report.page import page
 from pipeline.evaluate.report.ranked import curve, overlap, parts, target_popularity
 from pipeline.evaluate.tracks import CTR, NEXT_ITEM
 from tests.toy_ranked import catalogue, queries
@@ -83,6 +85,39 @@ def test_events_of_items_without_training_rows_are_cold():
     asked = queries([("test", 0, [2], [0]), ("test", 1, [], [1])])
     [found] = parts(events, asked, catalogue([3, 0]))
     assert (found["cold_items"], found["asked"], found["history"], found["last"]) == (0.5, 2, 0.5, 7)
+
+
+SHARES = pl.DataFrame(
+    [
+        ("b", "x", 1, "test", 0.1, "hr_10", 0.4),
+        ("b", "x", 2, "test", 0.1, "hr_10", 0.2),
+        ("b", "x", 1, "valid", 0.1, "hr_10", 0.9),
+        ("a", "y", 1, "test", 0.5, "hr_10", 0.7),
+        ("a", "y", 1, "test", 0.0, "hr_10", 0.0),
+        ("a", "y", 1, "test", 0.5, "ndcg_10", 0.25),
+        ("a", "y", 1, "test", 0.5, "hr_5", 0.6),
+    ],
+    schema=["method", "variant", "seed", "part", "share", "metric", "value"],
+    orient="row",
+)
+
+
+def test_shares_of_cold_items_are_test_figures_averaged_over_seeds():
+    rates, gains = ranked.cold_shares(SHARES)
+    assert (rates.metric, rates.columns, list(rates.rows)) == ("hr_10", [0, 0.1, 0.5], [("a", "y"), ("b", "x")])
+    assert rates.rows["a", "y"] == {0: 0, 0.5: 0.7}
+    assert rates.rows["b", "x"] == {0.1: pytest.approx(0.3)}
+    assert gains == ("ndcg_10", [0.5], {("a", "y"): {0.5: 0.25}})
+    assert ranked.cold_shares(SHARES.clear()) == []
+
+
+def test_the_page_shows_shares_of_cold_items_where_a_study_has_them(facts, ranked_study):
+    own = replace(facts, shares=ranked.cold_shares(SHARES))
+    html = page("lists", "", "auc", gather(ranked_study.everything, 0), None, {"next_item": own})
+    rows = html[html.index("What each share of cold items brings") :]
+    none = f'<td class="n">{chr(0x2013)}</td>'
+    assert f'<td>b (x)</td>{none}<td class="n">0.3000</td>{none}' in rows
+    assert "What each share of cold items brings" not in ranked_study.html
 
 
 def test_a_readers_lists_mark_what_came_next(facts, ranked_study):
