@@ -13,6 +13,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -49,7 +50,7 @@ Losses = Callable[[int], Iterator[tuple[Tensor, int]]]  # epoch from 0 -> its ba
 class Fitting:
     """How to fit. Stops after `patience` epochs without a better judgement, or after `epochs`.
 
-    judged_by: what the judge measures, for the curve.
+    judged_by: what the judge measures, for the curve; averaged: as of `Average`.
     """
 
     seed: int
@@ -59,6 +60,7 @@ class Fitting:
     epochs: int
     patience: int
     judged_by: str = "valid_auc"
+    averaged: int = 0
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,41 @@ class Fit:
     best: float = float("-inf")
     best_epochs: int = 0
     curve: list[tuple[int, str, float]] = field(default_factory=list)
+
+
+class Average:
+    """A running mean of the model's weights over about the last `steps` steps; 0: none is kept.
+
+    Steps go on from the weights as they are; the mean, which the noise of single steps moves less, is judged
+    and kept (Polyak and Juditsky, 1992, https://doi.org/10.1137/0330046). The n-th weights enter with
+    10 / (9 + n) as long as that is more than 1 / steps, so that the first ones are soon forgotten.
+    """
+
+    def __init__(self, model: nn.Module, steps: int) -> None:
+        self.model, self.steps = model, steps
+        self.held = copy(model) if steps else {}
+
+    def take(self, optimiser: torch.optim.Adam) -> None:
+        """Let the weights in after a step of the optimiser."""
+        if not self.steps:
+            return
+        done = int(next(iter(optimiser.state.values()))["step"])
+        weight = max(10 / (9 + done), 1 / self.steps)
+        for name, tensor in self.model.state_dict().items():
+            self.held[name].lerp_(tensor, weight)
+
+    @contextmanager
+    def worn(self) -> Iterator[None]:
+        """The model has the mean as its weights inside, and its own again outside."""
+        if not self.steps:
+            yield
+            return
+        own = copy(self.model)
+        self.model.load_state_dict(self.held)
+        try:
+            yield
+        finally:
+            self.model.load_state_dict(own)
 
 
 def fit_pairs(
@@ -101,19 +138,20 @@ def fit_epochs(
 ) -> Fit:
     """`fit_pairs` whatever the batches are: judge each epoch, keep the best, write checkpoints, stop."""
     model.train()
-    optimiser = adam(model, how)
+    optimiser, average = adam(model, how), Average(model, how.averaged)
     fit, best = Fit(), copy(model)
     if saving is not None and saving.file.exists():
-        fit, best = restore(saving.file, model, optimiser)
+        fit, best, average.held = restore(saving.file, model, optimiser)
     written = time.monotonic()
     with one_thread(), meter("epochs", how.epochs) as counting:
         counting.advance(fit.epochs)
         while not finished(fit, how):
-            mean = descend(losses(fit.epochs), optimiser, fit.epochs)
-            if advance(fit, mean, judge(), how.judged_by):
-                best = copy(model)
+            loss = descend(losses(fit.epochs), optimiser, average, fit.epochs)
+            with average.worn():
+                if advance(fit, loss, judge(), how.judged_by):
+                    best = copy(model)
             if saving is not None and (finished(fit, how) or time.monotonic() - written >= saving.seconds):
-                save(saving.file, model, optimiser, best, fit)
+                save(saving.file, optimiser, fit, {"now": copy(model), "best": best, "mean": average.held})
                 written = time.monotonic()
             counting.advance(1, f"best {fit.best:.4f}")
     model.load_state_dict(best)
@@ -144,7 +182,9 @@ def adam(model: nn.Module, how: Fitting) -> torch.optim.Adam:
     )
 
 
-def descend(losses: Iterator[tuple[Tensor, int]], optimiser: torch.optim.Optimizer, epoch: int) -> float:
+def descend(
+    losses: Iterator[tuple[Tensor, int]], optimiser: torch.optim.Adam, average: Average, epoch: int
+) -> float:
     """A step down each batch's loss, asked for after the step before it. Returns the mean loss of all rows.
 
     Raises FloatingPointError where the sum is no number.
@@ -154,6 +194,7 @@ def descend(losses: Iterator[tuple[Tensor, int]], optimiser: torch.optim.Optimiz
         optimiser.zero_grad()
         value.backward()
         optimiser.step()
+        average.take(optimiser)
         total, n = total + value.item() * rows, n + rows
     if not np.isfinite(total):
         raise FloatingPointError(f"the loss is {total} after epoch {epoch + 1}; a lower `lr` may help")
@@ -195,10 +236,9 @@ def copy(model: nn.Module) -> Tensors:
     return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
 
 
-def save(file: Path, model: nn.Module, optimiser: torch.optim.Adam, best: Tensors, fit: Fit) -> None:
+def save(file: Path, optimiser: torch.optim.Adam, fit: Fit, weights: Mapping[str, Tensors]) -> None:
     """Write the checkpoint beside and rename, so that a kill leaves the old one or the new one."""
-    held = {f"now.{name}": tensor for name, tensor in copy(model).items()}
-    held |= {f"best.{name}": tensor for name, tensor in best.items()}
+    held = {f"{kind}.{name}": tensor for kind, own in weights.items() for name, tensor in own.items()}
     for parameter, moments in optimiser.state_dict()["state"].items():
         held |= {f"adam.{parameter}.{name}": tensor for name, tensor in moments.items()}
     beside = file.with_name(f".{file.name}.{os.getpid()}")
@@ -208,8 +248,8 @@ def save(file: Path, model: nn.Module, optimiser: torch.optim.Adam, best: Tensor
     sync_folder(file.parent)
 
 
-def restore(file: Path, model: nn.Module, optimiser: torch.optim.Adam) -> tuple[Fit, Tensors]:
-    """Put model and optimiser back where the checkpoint left them. Returns the fit and the best weights."""
+def restore(file: Path, model: nn.Module, optimiser: torch.optim.Adam) -> tuple[Fit, Tensors, Tensors]:
+    """Put model and optimiser back where the checkpoint left them. Returns fit, best weights, mean."""
     with safe_open(file, framework="pt") as held:
         facts = json.loads(held.metadata()["fit"])
         tensors = {name: held.get_tensor(name) for name in held.keys()}  # noqa: SIM118
@@ -220,7 +260,7 @@ def restore(file: Path, model: nn.Module, optimiser: torch.optim.Adam) -> tuple[
         moments.setdefault(int(parameter), {})[moment] = tensor
     optimiser.load_state_dict({**optimiser.state_dict(), "state": moments})
     curve = [(epochs, name, value) for epochs, name, value in facts.pop("curve")]
-    return Fit(**facts, curve=curve), under("best.", tensors)
+    return Fit(**facts, curve=curve), under("best.", tensors), under("mean.", tensors)
 
 
 def under(prefix: str, tensors: Tensors) -> Tensors:

@@ -49,6 +49,11 @@ class ReaderSettings(RankedSettings):
     spread: float = Field(0.02, gt=0, description="standard deviation of the first vectors")
     lr: float = Field(2e-3, gt=0, description="Adam's step size")
     weight_decay: float = Field(0.0, ge=0, description="Adam's L2 penalty")
+    averaged: int = Field(
+        0,
+        ge=0,
+        description="steps, about, over which weights are averaged: the mean is judged and kept. 0: no mean",
+    )
     batch: int = Field(2048, ge=1, description="positions a step, padding counted")
     epochs: int = Field(100, ge=1, description="passes over the training events, at most")
     patience: int = Field(10, ge=1, description="epochs without a better validation NDCG@10 before it stops")
@@ -132,6 +137,7 @@ def learn(
             batch=settings.batch,
             epochs=settings.epochs,
             patience=settings.patience,
+            averaged=settings.averaged,
             length=settings.length,
         ),
         saving=Saving(checkpoint) if checkpoint else None,

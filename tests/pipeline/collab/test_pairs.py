@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from pipeline.collab import pairs
 from pipeline.collab.factors import Factors
 from pipeline.collab.labelled import Labelled
 from pipeline.collab.pairs import (
+    Average,
     Batch,
     Fit,
     Fitting,
@@ -74,9 +76,9 @@ def same(one: nn.Module, other: nn.Module) -> bool:
     return all(torch.equal(tensor, held[name]) for name, tensor in one.state_dict().items())
 
 
-def unbroken() -> tuple[Factors, Fit]:
+def unbroken(how: Fitting = HOW) -> tuple[Factors, Fit]:
     net = model()
-    return net, fit_pairs(net, rows(), loss_of(net), rising(net), HOW)
+    return net, fit_pairs(net, rows(), loss_of(net), rising(net), how)
 
 
 def test_the_loss_falls() -> None:
@@ -112,16 +114,20 @@ def test_threads_are_put_back_after_an_error() -> None:
     assert torch.get_num_threads() == before
 
 
+@pytest.mark.parametrize("averaged", [0, 3])
 @pytest.mark.parametrize("killed_after", [1, 2, 4, 6])
-def test_a_resumed_fit_equals_an_unbroken_one_bit_for_bit(killed_after: int, tmp_path: Path) -> None:
-    whole, fit = unbroken()
+def test_a_resumed_fit_equals_an_unbroken_one_bit_for_bit(
+    killed_after: int, averaged: int, tmp_path: Path
+) -> None:
+    how = replace(HOW, averaged=averaged)
+    whole, fit = unbroken(how)
     saving = Saving(tmp_path / "mf.safetensors", seconds=0)
     first = model()
     with pytest.raises(Killed):
-        fit_pairs(first, rows(), loss_of(first), rising(first, killed_after), HOW, saving)
+        fit_pairs(first, rows(), loss_of(first), rising(first, killed_after), how, saving)
     assert saving.file.exists() == (killed_after > 1)
     second = model()
-    assert fit_pairs(second, rows(), loss_of(second), rising(second), HOW, saving) == fit
+    assert fit_pairs(second, rows(), loss_of(second), rising(second), how, saving) == fit
     assert same(second, whole)
 
 
@@ -136,6 +142,28 @@ def test_without_its_optimiser_a_resumed_fit_would_differ(
     monkeypatch.setattr(torch.optim.Adam, "load_state_dict", lambda self, state: None)
     fit_pairs(second, rows(), loss_of(second), rising(second), HOW, saving)
     assert not same(second, whole)
+
+
+def test_the_mean_lets_the_last_weights_in_and_forgets_the_first() -> None:
+    one = nn.Linear(1, 1, bias=False)
+    optimiser, average = torch.optim.Adam(one.parameters()), Average(one, steps=2)
+    expected = 0.0
+    for done, weight in ((1, 1), (2, 10 / 11), (3, 10 / 12), (30, 1 / 2)):
+        one.weight.data.fill_(done)
+        optimiser.state[one.weight] = {"step": torch.tensor(float(done))}
+        average.take(optimiser)
+        expected += weight * (done - expected)
+        with average.worn():
+            assert one.weight.item() == pytest.approx(expected)
+        assert one.weight.item() == done
+
+
+def test_the_mean_is_judged_and_kept_and_the_steps_go_on_from_the_last_weights() -> None:
+    plain, mean = unbroken(), unbroken(replace(HOW, averaged=4))
+    losses = [[value for _, name, value in fit.curve if name == "train_loss"] for _, fit in (plain, mean)]
+    assert losses[0] == losses[1]
+    assert mean[1].best == sum(p.detach().abs().sum().item() for p in mean[0].parameters())
+    assert not same(plain[0], mean[0])
 
 
 def test_a_finished_fit_is_read_and_not_trained_again(tmp_path: Path) -> None:
@@ -153,7 +181,7 @@ def test_checkpoints_are_written_no_more_often_than_asked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written: list[int] = []
-    monkeypatch.setattr(pairs, "save", lambda file, m, o, best, fit: written.append(fit.epochs))
+    monkeypatch.setattr(pairs, "save", lambda file, optimiser, fit, weights: written.append(fit.epochs))
     for seconds in (0, 3600):
         net = model()
         fit_pairs(net, rows(), loss_of(net), rising(net), HOW, Saving(tmp_path / "x", seconds))
