@@ -37,7 +37,7 @@ def build(n_items: int, settings: CaserSettings, draws: "Generator") -> "Reader"
     return Convolutions(n_items, settings, draws)
 
 
-@stage("next_item/caser", settings=CaserSettings, version=3, scorer=from_network(build), **STAGE)
+@stage("next_item/caser", settings=CaserSettings, version=4, scorer=from_network(build), **STAGE)
 def caser(split: Artefact, settings: CaserSettings, out: Draft) -> None:
     """Convolutions over the last items of each user, and the orders and vectors they give."""
     fit_and_rank(split, settings, out, build, method="caser")

@@ -36,7 +36,7 @@ def build(n_items: int, settings: GRU4RecSettings, draws: "Generator") -> "Reade
     return Recurrent(n_items, settings, draws)
 
 
-@stage("next_item/gru4rec", settings=GRU4RecSettings, version=3, scorer=from_network(build), **STAGE)
+@stage("next_item/gru4rec", settings=GRU4RecSettings, version=4, scorer=from_network(build), **STAGE)
 def gru4rec(split: Artefact, settings: GRU4RecSettings, out: Draft) -> None:
     """A gated recurrent unit over each user's history, and the orders and vectors it gives."""
     fit_and_rank(split, settings, out, build, method="gru4rec")

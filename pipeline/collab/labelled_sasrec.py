@@ -163,7 +163,7 @@ def read_out(model: "Reader", held: Material) -> tuple[Vectors, NDArray[np.int64
     "ctr/sasrec",
     settings=LabelledSASRecSettings,
     section="models",
-    version=2,
+    version=3,
     inputs={"split": "ctr/split"},
     tables={"item_vectors": ItemVectors, "curve": Curve, "search": Search, "pairs": Pairs},
     checks=(

@@ -61,7 +61,7 @@ def build(n_items: int, settings: SASRecSettings, draws: "Generator") -> "Reader
     return Transformer(n_items, settings, draws)
 
 
-@stage("next_item/sasrec", settings=SASRecSettings, version=4, scorer=from_network(build), **STAGE)
+@stage("next_item/sasrec", settings=SASRecSettings, version=5, scorer=from_network(build), **STAGE)
 def sasrec(split: Artefact, settings: SASRecSettings, out: Draft) -> None:
     """A causal transformer over each user's history, and the orders and vectors it gives."""
     fit_and_rank(split, settings, out, build, method="sasrec")

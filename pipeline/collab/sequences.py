@@ -29,7 +29,7 @@ from pipeline.threads import Mapper, one_thread, workers
 
 LANES = 2  # parts of a batch; more would be parts too small to be worth a thread
 BUCKET = 8  # lengths are rounded up to a multiple of it before windows are put together
-ROWS = 512  # histories read at once when scoring
+READ = 2048  # positions read at once when scoring, with padding: histories of like length stand together
 
 
 class Histories(NamedTuple):
@@ -206,8 +206,8 @@ def last_states(model: Reader, histories: Histories, length: int) -> Tensor:
     start = torch.maximum(histories.offsets[:-1], stop - length)
     lengths = stop - start
     found = torch.full((len(stop), model.vectors().shape[1]), torch.nan)
-    order = lengths.argsort(stable=True)
-    for rows in order[lengths[order] > 0].split(ROWS):
+    order = lengths.argsort(stable=True)[int((lengths == 0).sum()) :]
+    for rows in order.tensor_split(cuts(lengths[order].tolist(), READ)):
         place, _ = rectangle(start[rows], lengths[rows])
         found[rows] = model(histories.items[place])[torch.arange(len(rows)), lengths[rows] - 1]
     return found
@@ -218,7 +218,7 @@ def reader_scores(model: Reader, place: Tensor, train: Histories, length: int) -
 
     A history of nothing known has the mean of the states that the training histories end in.
     """
-    learnt = place.argsort()[(place < 0).sum() :]
+    never = (place < 0).nonzero()[:, 0]
     usual: list[Tensor] = []  # made where it is first needed
 
     @one_thread()
@@ -228,7 +228,7 @@ def reader_scores(model: Reader, place: Tensor, train: Histories, length: int) -
         if nothing.any():
             usual[:] = usual or [last_states(model, train, length).nanmean(0)]
             states[nothing] = usual[0]
-        found = torch.full((len(states), len(place)), -torch.inf)
-        return found.index_copy_(1, learnt, states @ model.vectors().detach().T)
+        found = states @ model.vectors().detach()[place.clamp_min(0)].T
+        return found.index_fill_(1, never, -torch.inf)
 
     return scores

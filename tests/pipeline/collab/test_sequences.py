@@ -122,8 +122,8 @@ def test_a_state_is_that_after_the_last_items_whatever_stands_beside_it(
 ) -> None:
     net, lists = Means(), [[0, 1, 2], [], [3], [4, 5]]
     wanted = torch.stack([net.item[one[-2:]].mean(0) for one in lists])
-    for rows in (512, 1):
-        monkeypatch.setattr(sequences, "ROWS", rows)
+    for positions in (512, 1):
+        monkeypatch.setattr(sequences, "READ", positions)
         found = last_states(net, histories(lists), length=2)
         assert torch.allclose(found, wanted, equal_nan=True)
         assert not found.requires_grad
