@@ -24,6 +24,7 @@ from typing import Any, Literal, NamedTuple
 from pydantic import BaseModel, ValidationError
 
 from pipeline.knowledge.answers import Message, Status
+from pipeline.knowledge.refusals import refused
 from pipeline.knowledge.settings import Caps, ChatSettings, Pace, Prices
 from pipeline.redact import redact
 from pipeline.study import StudyError
@@ -38,12 +39,6 @@ LONGEST = 300  # characters of what an endpoint says of an error
 BYTES_PER_TOKEN = 4  # of plain English; for estimates only
 WRONG = (401, 403, 404)  # no later call would fare better
 PASSING = (408, 409, 425, 429)  # and all from 500: worth another try
-REFUSAL = re.compile(
-    r"\s*(?:I['\u2019]m sorry|I am sorry|Sorry|I apologi[sz]e|Unfortunately),? (?:but )?(?:I |as an AI)|"
-    r"\s*I(?: can(?:no|['\u2019])t| am (?:not able|unable)|['\u2019]m (?:not able|unable)) (?:to )?"
-    r"(?:help|assist|comply|provide|fulfil)|\s*As an AI(?: language)? (?:model|assistant),? I (?:can|do|am)",
-    re.IGNORECASE,
-)
 REPAIR = (
     "That is not the JSON that was asked for: {fault}. Answer again with one JSON object that fits this "
     "schema, and with nothing else: {schema}"
@@ -400,7 +395,7 @@ def read(came: Any, messages: Sequence[Message]) -> Reply:
 
 def judged(text: str | None, finish: str | None, refusal: str | None) -> Status:
     """An answer that says nothing, or that it will not say it, is a refusal; a cut one is truncated."""
-    if refusal or finish == "content_filter" or not (text or "").strip() or REFUSAL.match(text or ""):
+    if refusal or finish == "content_filter" or not (text or "").strip() or refused(text or ""):
         return "refused"
     return "truncated" if finish == "length" else "answered"
 

@@ -6,7 +6,6 @@ A language model that refuses writes a text as well. Encoded with the others it 
 were refused", so it counts as no text.
 """
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,19 +15,11 @@ from pydantic import Field
 
 from pipeline.data.importers.tables import TableError
 from pipeline.data.sources import cache, find_local, hashes
+from pipeline.knowledge.refusals import refused
 from pipeline.schema import Knowledge
 from pipeline.stage import Settings
 from pipeline.study import nearest
 from pipeline.text.cleaning import clean, without_turns
-
-REFUSAL = re.compile(
-    r"^\W*(i'?m sorry|i am sorry|sorry,? (but )?(i\b|as an?\b)|i apologi[sz]e|my apologies|apologies"
-    r"|unfortunately, i|i'?m afraid)"
-    r"|\bas an? (ai|artificial|large|language)\b"
-    r"|\bi (can ?not|can'?t|am not able to|am unable to|'?m not able to|'?m unable to|do not have|don'?t have)"
-    r" (provide|access|find|any (information|knowledge|data)|information|enough|describe|introduce|personal)",
-    re.IGNORECASE,
-)
 
 
 class ReadyTexts(Settings):
@@ -47,11 +38,6 @@ def outside(settings: ReadyTexts, root: Path) -> Mapping[str, Any]:
         return {}
     file = find_local(settings.location, root)
     return {file.name: hashes([file], cache(root))[file]}
-
-
-def refused(text: str) -> bool:
-    """Whether a text is a language model's refusal to write one."""
-    return REFUSAL.search(text.replace("\u2019", "'")[:300]) is not None
 
 
 def read(settings: ReadyTexts, root: Path) -> pl.DataFrame:

@@ -214,7 +214,7 @@ def answers(settings: Answers, owners: pl.DataFrame, asked: pl.DataFrame, kind: 
 
 ANSWERS = {
     "section": "models",
-    "version": 1,
+    "version": 2,
     "tables": {"knowledge": Knowledge},
     "checks": (
         Check(most_have_an_answer, blocking=False),

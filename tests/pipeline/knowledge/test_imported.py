@@ -6,40 +6,10 @@ import polars as pl
 import pytest
 
 from pipeline.data.importers.tables import TableError
-from pipeline.knowledge.imported import ReadyTexts, as_knowledge, counted, outside, read, refused
+from pipeline.knowledge.imported import ReadyTexts, as_knowledge, counted, outside, read
 from pipeline.schema import Knowledge
 
 OWNERS = pl.DataFrame({"owner": [0, 1, 2], "id": ["a", "b", "c"]}, schema_overrides={"owner": pl.UInt32})
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "I'm sorry, but I cannot describe a film that I do not know.",
-        "As an AI language model, I don't have preferences.",
-        "Sorry, I can't help with that.",
-        "I apologize, but there is no such movie.",
-        "I don\u2019t have any information on this movie.",
-        "Unfortunately, I could not find it. I am not able to provide a rating.",
-        "I cannot provide a rating for it.",
-    ],
-)
-def test_a_refusal_is_recognised(text: str) -> None:
-    assert refused(text)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "A man is sorry for what he did, and cannot forgive himself.",
-        "An AI takes over a ship; its crew is unable to stop it.",
-        "Sorry, Wrong Number is a film noir of 1948.",
-        "The large cast and language barriers make for comedy.",
-        "9.5",
-    ],
-)
-def test_a_plot_is_no_refusal(text: str) -> None:
-    assert not refused(text)
 
 
 def test_every_owner_has_one_row_with_what_became_of_it() -> None:
