@@ -34,7 +34,7 @@ class Convolutions(Reader):
         self.narrow = table(dim, found, found**-0.5, draws)
         self.narrow_bias = nn.Parameter(torch.zeros(dim))
 
-    def forward(self, inputs: Tensor, draws: Generator | None = None) -> Tensor:
+    def forward(self, inputs: Tensor, draws: Generator | None = None, lengths: Tensor | None = None) -> Tensor:
         """States (b, l, d) after the items inputs (b, l), oldest first; before the first item stand zeros."""
         x = pad(embedding(inputs, self.item), (0, 0, self.reach - 1, 0))
         found = torch.cat([self.strongest(x), self.sums(x)], dim=2)

@@ -50,7 +50,7 @@ class ReaderSettings(RankedSettings):
     lr: float = Field(2e-3, gt=0, description="Adam's step size")
     weight_decay: float = Field(0.0, ge=0, description="Adam's L2 penalty")
     averaged: int = Field(
-        0,
+        1000,
         ge=0,
         description="steps, about, over which weights are averaged: the mean is judged and kept. 0: no mean",
     )
@@ -120,7 +120,9 @@ def learn(
     loss = item_loss(settings)
 
     def mean_loss(these: Steps, draws: "Generator") -> "Tensor":
-        return loss(model(these.inputs, draws)[these.real], model.vectors(), these.targets, draws)
+        return loss(
+            model(these.inputs, draws, these.lengths)[these.real], model.vectors(), these.targets, draws
+        )
 
     def scores() -> "Scores":
         return reader_scores(model, place, train, settings.length)

@@ -27,7 +27,7 @@ class Recurrent(Reader):
             for parameter in self.units.parameters():
                 parameter.uniform_(-(settings.hidden**-0.5), settings.hidden**-0.5, generator=draws)
 
-    def forward(self, inputs: Tensor, draws: Generator | None = None) -> Tensor:
+    def forward(self, inputs: Tensor, draws: Generator | None = None, lengths: Tensor | None = None) -> Tensor:
         """States (b, l, d) after the items inputs (b, l), oldest first."""
         x, _ = self.units(dropped(embedding(inputs, self.item), self.dropout, draws))
         return linear(dropped(x, self.dropout, draws), self.narrow)

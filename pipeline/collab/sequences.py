@@ -58,12 +58,20 @@ class Steps(NamedTuple):
     real: Tensor
     targets: Tensor
 
+    @property
+    def lengths(self) -> Tensor:
+        """How many inputs of each row are real (b,)."""
+        return self.real.sum(1)
+
 
 class Reader(nn.Module):
     """A model of histories: a state for each position, a vector for each item; their product is the score."""
 
-    def forward(self, inputs: Tensor, draws: Generator | None = None) -> Tensor:
-        """States (b, l, d) of inputs (b, l); state t has seen inputs 0 to t. Draws: dropout, in training."""
+    def forward(self, inputs: Tensor, draws: Generator | None = None, lengths: Tensor | None = None) -> Tensor:
+        """States (b, l, d) of inputs (b, l); state t has seen inputs 0 to t.
+
+        Draws: dropout, in training; lengths (b,): how many inputs are no padding, None for all.
+        """
         raise NotImplementedError
 
     def vectors(self) -> Tensor:
@@ -209,7 +217,8 @@ def last_states(model: Reader, histories: Histories, length: int) -> Tensor:
     order = lengths.argsort(stable=True)[int((lengths == 0).sum()) :]
     for rows in order.tensor_split(cuts(lengths[order].tolist(), READ)):
         place, _ = rectangle(start[rows], lengths[rows])
-        found[rows] = model(histories.items[place])[torch.arange(len(rows)), lengths[rows] - 1]
+        states = model(histories.items[place], lengths=lengths[rows])
+        found[rows] = states[torch.arange(len(rows)), lengths[rows] - 1]
     return found
 
 

@@ -5,7 +5,7 @@ values, nothing stands in the way of the fused causal attention, and padding sta
 that counts can see it, so there is no mask.
 """
 
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Generator, Tensor, nn
@@ -14,6 +14,8 @@ from torch.nn.functional import embedding, gelu, layer_norm, linear, scaled_dot_
 from pipeline.collab.factors import table
 from pipeline.collab.sequences import Reader
 from pipeline.dropout import dropped
+
+Places = Literal["first", "last"]
 
 
 class Shape(Protocol):
@@ -87,22 +89,32 @@ class Transformer(Reader):
     """Normalised item vector + place vector -> layers -> normalised state; the same item vectors score the next
     item."""
 
-    def __init__(self, n_items: int, settings: Shape, draws: Generator) -> None:
+    def __init__(self, n_items: int, settings: Shape, draws: Generator, places: Places = "first") -> None:
         super().__init__()
-        self.dropout = settings.dropout
+        self.dropout, self.places = settings.dropout, places
         self.item = table(n_items, settings.dim, settings.spread, draws)
         self.place = table(settings.length, settings.dim, settings.spread, draws)
         self.first = Norm(settings.dim)  # else what the layers add drowns the small vectors from the start
         self.layers = nn.ModuleList(Layer(settings, draws) for _ in range(settings.layers))
         self.after = Norm(settings.dim)
 
-    def forward(self, inputs: Tensor, draws: Generator | None = None) -> Tensor:
+    def forward(self, inputs: Tensor, draws: Generator | None = None, lengths: Tensor | None = None) -> Tensor:
         """States (b, l, d) after the items inputs (b, l), oldest first."""
-        x = embedding(inputs, self.item) + self.place[: inputs.shape[1]]
+        x = embedding(inputs, self.item) + self.placed(inputs.shape[1], lengths)
         x = dropped(self.first(x), self.dropout, draws)
         for layer in self.layers:
             x = layer(x, draws)
         return self.after(x)
+
+    def placed(self, width: int, lengths: Tensor | None) -> Tensor:
+        """Vectors of the places, (l, d) or (b, l, d): counted from the first item read, or so that the last one
+        always has the last place."""
+        if self.places == "first":
+            return self.place[:width]
+        if lengths is None:
+            return self.place[len(self.place) - width :]
+        at = len(self.place) - lengths[:, None] + torch.arange(width)
+        return embedding(at.clamp_max(len(self.place) - 1), self.place)  # padding has any place
 
     def vectors(self) -> Tensor:
         """Item vectors (n_items, d)."""

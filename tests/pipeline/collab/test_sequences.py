@@ -46,7 +46,7 @@ class Means(Reader):
         super().__init__()
         self.item = nn.Parameter(torch.randn(n_items, dim, generator=generator(7)))
 
-    def forward(self, inputs: Tensor, draws: Generator | None = None) -> Tensor:
+    def forward(self, inputs: Tensor, draws: Generator | None = None, lengths: Tensor | None = None) -> Tensor:
         x = self.item[inputs].cumsum(1) / torch.arange(1, inputs.shape[1] + 1)[:, None]
         return x if draws is None else x + torch.rand(x.shape, generator=draws) * 0.1
 
@@ -154,7 +154,9 @@ def test_scoring_takes_one_thread_and_puts_the_number_back() -> None:
     before, counts = torch.get_num_threads(), []
 
     class Counting(Means):
-        def forward(self, inputs: Tensor, draws: Generator | None = None) -> Tensor:
+        def forward(
+            self, inputs: Tensor, draws: Generator | None = None, lengths: Tensor | None = None
+        ) -> Tensor:
             counts.append(torch.get_num_threads())
             return super().forward(inputs, draws)
 

@@ -10,7 +10,7 @@ from pipeline.collab.convolutions import Convolutions
 from pipeline.collab.gru4rec import GRU4RecSettings
 from pipeline.collab.pairs import generator
 from pipeline.collab.recurrent import Recurrent
-from pipeline.collab.sasrec import SASRecSettings
+from pipeline.collab.sasrec import SASRecSettings, build
 from pipeline.collab.sequences import Reader
 from pipeline.collab.transformer import Layer, Transformer
 
@@ -19,7 +19,7 @@ SMALL = {"dim": 8, "length": 9, "dropout": 0.5, "spread": 0.5}
 
 def networks() -> dict[str, Reader]:
     return {
-        "sasrec": Transformer(12, SASRecSettings.model_validate(SMALL), generator(1)),
+        "sasrec": build(12, SASRecSettings.model_validate(SMALL), generator(1)),
         "gru4rec": Recurrent(12, GRU4RecSettings.model_validate(SMALL | {"hidden": 6}), generator(1)),
         "caser": Convolutions(12, CaserSettings.model_validate(SMALL | {"reach": 3}), generator(1)),
     }
@@ -47,8 +47,21 @@ def test_every_state_sees_the_item_it_stands_on_and_the_one_before(name: str) ->
 
 @NAMES
 def test_a_shorter_row_has_the_states_of_the_longer_one(name: str) -> None:
-    net = networks()[name]
-    assert torch.allclose(net(torch.tensor([[1, 2]])), net(torch.tensor([[1, 2, 3, 4]]))[:, :2], atol=1e-6)
+    net, two = networks()[name], torch.tensor([2])
+    longer = net(torch.tensor([[1, 2, 3, 4]]), lengths=two)[:, :2]
+    assert torch.allclose(net(torch.tensor([[1, 2]]), lengths=two), longer, atol=1e-6)
+
+
+def test_places_are_counted_from_the_last_item_or_from_the_first() -> None:
+    for places, expected in (("last", [[3, 4], [4, 4]]), ("first", [[0, 1], [0, 1]])):
+        settings = SASRecSettings.model_validate(SMALL | {"length": 5, "places": places})
+        net = build(12, settings, generator(1))
+        assert isinstance(net, Transformer)
+        with torch.no_grad():
+            net.place.copy_(torch.arange(5.0)[:, None].expand_as(net.place))
+        found = net.placed(2, torch.tensor([2, 1])).expand(2, 2, -1)[..., 0]
+        assert found.tolist() == expected
+        assert net.placed(2, None)[:, 0].tolist() == expected[0]
 
 
 @NAMES
