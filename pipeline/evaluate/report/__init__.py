@@ -105,7 +105,7 @@ def report(everything: list[Artefact], settings: ReportSettings, out: Draft) -> 
     """Write all that the study found as one HTML page: verdict, figures, costs, checks, settings."""
     facts = gather(everything, settings.prompts)
     figures = published(PUBLISHED, settings.published)
-    shown = {one.track.name: ranked.gather(everything, one.track) for one in facts.boards}
+    shown = {one.track.name: ranked.gather(everything, one) for one in facts.boards}
     beside = {name: found for name, found in shown.items() if found}
     html = page(settings.study, settings.title, settings.metric, facts, figures, beside)
     out.file(FILE).write_text(html, encoding="utf-8")

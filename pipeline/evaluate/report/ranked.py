@@ -1,8 +1,9 @@
 """What the report shows of a track of ranked lists beside its figures: curves, overlap, a few users' lists.
 
-    artefacts, track -> gather -> Ranked -> pictures, and a part of the track's section in page.html.j2
+    artefacts, a track's board -> gather -> Ranked -> pictures, and a part of the section in page.html.j2
 
-Curves and lists show the test part and the variant `default`; lists are those of each method's first seed.
+Curves and lists show the test part, of every method and baseline, not of controls and asides; lists are those
+of each method's first seed.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,8 @@ import polars as pl
 
 from pipeline import schema
 from pipeline.evaluate import statistics
-from pipeline.evaluate.report.facts import holding, table
+from pipeline.evaluate.report.facts import Board, holding, table
+from pipeline.evaluate.report.findings import told
 from pipeline.evaluate.results import Name, Track
 from pipeline.evaluate.statistics import UserMean
 from pipeline.schema import PARTS, Catalogue, Events, Exposure, Items, Queries, Rankings, UserRanks, Users
@@ -25,6 +27,7 @@ GROUPS = 6  # of users, about equally large, in a curve
 READERS = 6  # users whose lists are printed
 DRAWS = 400  # of users, behind the bands of a curve
 SEED = 1
+KINDS = ("method", "baseline")  # whose lists are shown
 METRICS = ("hr_10", "ndcg_10")  # printed at every share of cold items
 
 
@@ -70,16 +73,17 @@ class Ranked:
     shares: Sequence[ColdShares]
 
 
-def gather(everything: Sequence[Artefact], track: Track) -> Ranked | None:
+def gather(everything: Sequence[Artefact], board: Board) -> Ranked | None:
     """The track's lists in facts; None where it scores pairs, or where nobody was asked anything."""
+    track, names = board.track, shown(board.kinds)
     queries = of_track(everything, track, "queries", Queries)
     if track.predictions != "rankings" or queries.is_empty():
         return None
     asked = queries.filter(part="test")
     catalogue = of_track(everything, track, "catalogue", Catalogue)
-    chosen = {"track": track.name, "part": "test", "variant": "default"}
-    figures = table(everything, "user_ranks", UserRanks).filter(**chosen)
-    first = lists(everything, chosen)
+    chosen = {"track": track.name, "part": "test"}
+    figures = named(table(everything, "user_ranks", UserRanks).filter(**chosen), names)
+    first = lists(everything, chosen, names)
     return Ranked(
         exposure=table(everything, "exposure", Exposure).filter(track=track.name, part="test"),
         activity=curve(figures, asked.select("user", at=pl.col("history").list.len())),
@@ -89,6 +93,18 @@ def gather(everything: Sequence[Artefact], track: Track) -> Ranked | None:
         parts=parts(of_track(everything, track, "events", Events), queries, catalogue),
         shares=cold_shares(table(letting_in(everything, track), "cold_shares", schema.ColdShares)),
     )
+
+
+def shown(kinds: Mapping[Name, str]) -> pl.DataFrame:
+    """The methods and baselines of a track, and what the page calls them: method, variant, name."""
+    rows = [(*name, told(name)) for name, kind in kinds.items() if kind in KINDS]
+    return pl.DataFrame(rows, schema=dict.fromkeys(("method", "variant", "name"), pl.String), orient="row")
+
+
+def named(rows: pl.DataFrame, names: pl.DataFrame) -> pl.DataFrame:
+    """The rows of what is shown, `method` being what the page calls it."""
+    kept = rows.join(names, on=("method", "variant"), maintain_order="left")
+    return kept.drop("method").rename({"name": "method"})
 
 
 def of_track(everything: Sequence[Artefact], track: Track, name: str, schema: Any) -> pl.DataFrame:
@@ -167,10 +183,10 @@ def point(method: str, rows: pl.DataFrame) -> Point:
     return Point(method, at, float(values.mean()), float(low), float(high), len(values))
 
 
-def lists(everything: Sequence[Artefact], chosen: Mapping[str, str]) -> pl.DataFrame:
+def lists(everything: Sequence[Artefact], chosen: Mapping[str, str], names: pl.DataFrame) -> pl.DataFrame:
     """The first places of each method's first seed: method, user, rank, item, target.
 
-    chosen: the track, part and variant whose lists they are.
+    chosen: the track and part whose lists they are; names: as of `shown`.
     """
     kept = [
         a.scan("rankings")
@@ -179,7 +195,7 @@ def lists(everything: Sequence[Artefact], chosen: Mapping[str, str]) -> pl.DataF
         .collect()
         for a in holding(everything, "rankings")
     ]
-    rows = pl.concat([Rankings.create_empty(), *kept], how="vertical_relaxed")
+    rows = named(pl.concat([Rankings.create_empty(), *kept], how="vertical_relaxed"), names)
     one = rows.filter(pl.col("seed") == pl.col("seed").min().over("method"))
     return one.select("method", "user", "rank", "item", "target").sort("method", "user", "rank")
 

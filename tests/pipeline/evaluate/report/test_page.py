@@ -8,7 +8,6 @@ import pytest
 from pipeline.evaluate.report import ranked
 from pipeline.evaluate.report.facts import gather
 from pipeline.evaluate.report.page import asked, costs, count, environment, memory, page, signed, when
-from pipeline.evaluate.tracks import NEXT_ITEM
 from tests.warehouse.synthetic import HOSTILE
 
 LISTS = ["rerank-random-10", "rerank-random-20", "rerank-retrieved-50"]
@@ -207,7 +206,8 @@ def test_values_are_written_for_people(written, expected):
 def lists_only(ranked_study) -> str:
     """The page of a study that asks for the next item only."""
     own = [a for a in ranked_study.everything if a.stage.startswith(("next_item/", "dataset", "source"))]
-    lists = ranked.gather(own, NEXT_ITEM)
+    [board] = gather(own, 0).boards
+    lists = ranked.gather(own, board)
     assert lists is not None
     return page("lists", "", "auc", gather(own, 0), None, {"next_item": lists})
 

@@ -10,13 +10,20 @@ from pipeline.evaluate.report.contained import loads
 from pipeline.evaluate.report.facts import gather
 from pipeline.evaluate.report.page import page
 from pipeline.evaluate.report.ranked import curve, overlap, parts, target_popularity
+from pipeline.evaluate.results import Name
 from pipeline.evaluate.tracks import CTR, NEXT_ITEM
 from tests.toy_ranked import catalogue, queries
 
 
+def board_of(made, track, **changes):
+    """The study's board of a track, perhaps as if the track were another."""
+    [board] = [one for one in gather(made.everything, 0).boards if one.track == track]
+    return replace(board, track=replace(track, **changes))
+
+
 @pytest.fixture(scope="module")
 def facts(ranked_study):
-    found = ranked.gather(ranked_study.everything, NEXT_ITEM)
+    found = ranked.gather(ranked_study.everything, board_of(ranked_study, NEXT_ITEM))
     assert found is not None
     return found
 
@@ -48,6 +55,20 @@ def test_a_users_targets_are_as_popular_as_their_mean():
     assert found.rows() == [(5, 7.0), (6, 0.0)]
 
 
+def test_methods_and_baselines_are_shown_by_name_controls_and_asides_are_not():
+    kinds = {
+        Name("tiger", "rqkmeans"): "method",
+        Name("tiger", "random_ids"): "control",
+        Name("sasrec", "default"): "baseline",
+        Name("sasrec", "seen_kept"): "aside",
+    }
+    rows = pl.DataFrame([(*name, 0) for name in [*kinds, Name("gone", "default")]], orient="row")
+    rows.columns = ["method", "variant", "user"]
+    found = ranked.named(rows, ranked.shown(kinds))
+    assert found["method"].to_list() == ["tiger (rqkmeans)", "sasrec"]
+    assert ranked.named(rows, ranked.shown({})).is_empty()
+
+
 def test_overlap_is_the_share_of_places_in_common():
     first = pl.DataFrame(
         {
@@ -65,9 +86,9 @@ def test_overlap_is_the_share_of_places_in_common():
 
 def test_only_the_tracks_own_figures_are_gathered(facts, ranked_study):
     assert set(facts.exposure["track"]) == {"next_item"}
-    assert ranked.gather(ranked_study.everything, CTR) is None
+    assert ranked.gather(ranked_study.everything, board_of(ranked_study, CTR)) is None
     assert (
-        ranked.gather(ranked_study.everything, replace(NEXT_ITEM, name="elsewhere")) is None
+        ranked.gather(ranked_study.everything, board_of(ranked_study, NEXT_ITEM, name="elsewhere")) is None
     )  # nobody was asked
 
 
@@ -105,8 +126,8 @@ SHARES = pl.DataFrame(
 def test_shares_of_cold_items_are_test_figures_averaged_over_seeds():
     rates, gains = ranked.cold_shares(SHARES)
     assert (rates.metric, rates.columns, list(rates.rows)) == ("hr_10", [0, 0.1, 0.5], [("a", "y"), ("b", "x")])
-    assert rates.rows["a", "y"] == {0: 0, 0.5: 0.7}
-    assert rates.rows["b", "x"] == {0.1: pytest.approx(0.3)}
+    assert rates.rows[Name("a", "y")] == {0: 0, 0.5: 0.7}
+    assert rates.rows[Name("b", "x")] == {0.1: pytest.approx(0.3)}
     assert gains == ("ndcg_10", [0.5], {("a", "y"): {0.5: 0.25}})
     assert ranked.cold_shares(SHARES.clear()) == []
 
@@ -163,5 +184,6 @@ def test_the_page_shows_the_track_and_stays_one_safe_file(ranked_study):
 
 
 def test_a_study_without_the_track_has_no_such_section(full):
-    assert ranked.gather(full.everything, NEXT_ITEM) is None
+    [board] = gather(full.everything, 0).boards
+    assert ranked.gather(full.everything, board) is None
     assert "next-item" not in full.html
