@@ -122,7 +122,7 @@ def weights() -> Path:
 def test_the_embedded_model_answers_and_is_gone_afterwards(weights: Path, tmp_path: Path) -> None:
     draft = draft_of(tmp_path)
     draft.connect = reach(ROOT)
-    asked = [[{"role": "user", "content": f"Say {word}."}] for word in ("yes", "no")]
+    asked = [[{"role": "user", "content": f"Count from {first} to nine."}] for first in ("one", "two")]
     frame = pl.DataFrame({"owner": [0, 1], "purpose": "test", "messages": asked})
     before = set(psutil.Process().children())
     texts = ask_all(frame, SMALL, draft)
